@@ -1,0 +1,1 @@
+"""Adapters on disk: what each version is, which one is active, and which one answers."""

@@ -1,0 +1,84 @@
+"""What is recorded of an adapter version."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flex_assist.errors import DataError
+
+SCHEMA = 1
+FILE_NAME = "manifest.json"
+LORA_GGUF = "adapter.gguf"
+MERGED_GGUF = "merged-q8_0.gguf"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FimTokens:
+    """The infilling tokens that an adapter was trained with.
+
+    The prompt is suffix first: ``suffix_id, suffix, prefix_id, prefix``, so that typing only
+    appends to it. ``end_id`` ends the middle. ``middle_id`` may stand between prefix and middle,
+    as clients of other makes put it.
+    """
+
+    suffix_id: int
+    prefix_id: int
+    middle_id: int
+    end_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """One adapter version.
+
+    Attributes:
+        name: The adapter's name: a language, or ``shared``.
+        languages: Languages it was trained on and may answer for.
+        base_sha256: Digest of the base model's file.
+        data: One record a file: path, sha256, split, verdict.
+        metrics: Before and after, by language.
+        artefacts: File name to SHA-256.
+        details: Hyper-parameters, seeds, package versions, device, tokens, seconds, memory.
+    """
+
+    name: str
+    version: str
+    languages: tuple[str, ...]
+    base_model: str
+    base_sha256: str
+    fim: FimTokens | None
+    verdict: str
+    reason: str
+    metrics: dict[str, Any] = field(default_factory=dict)
+    data: list[dict[str, Any]] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
+    artefacts: dict[str, str] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+
+def to_json(manifest: Manifest) -> str:
+    """The manifest as the text of its file."""
+    return json.dumps(asdict(manifest), indent=2, sort_keys=True, ensure_ascii=True) + "\n"
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest of a version folder.
+
+    Raises:
+        DataError: It is missing, damaged, or of a newer schema.
+    """
+    path = folder / FILE_NAME
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["schema"] > SCHEMA:
+            raise DataError(
+                f"{path} was written by a newer version (schema {record['schema']}); update"
+            )
+        fim = record["fim"]
+        record["fim"] = FimTokens(**fim) if fim is not None else None
+        record["languages"] = tuple(record["languages"])
+        known = {key: record[key] for key in Manifest.__dataclass_fields__ if key in record}
+        return Manifest(**known)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} cannot be read ({error!r}); remove that version") from error

@@ -1,0 +1,133 @@
+"""Adapter versions on disk: ``<adapters>/<repository>/<name>/<version>/``.
+
+A version folder appears by one rename and is never changed afterwards. The active version of a
+name is the text of one small file, ``active``, replaced atomically. So a process that is killed at
+any moment leaves either the old state or the new one, and readers need no lock.
+"""
+
+import re
+import secrets
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flex_assist.adapters import manifest as manifests
+from flex_assist.adapters.manifest import LORA_GGUF, MERGED_GGUF, Manifest
+from flex_assist.errors import ConfigError, DataError
+from flex_assist.files import write_text_atomically
+from flex_assist.locations import Locations, private_directory, repository_id
+
+POINTER = "active"
+STAGING = ".staging-"
+VERSION = re.compile(r"^\d{8}T\d{6}Z-[0-9a-f]{4}$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterVersion:
+    """A complete version folder."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def lora(self) -> Path:
+        """The LoRA GGUF file."""
+        return self.folder / LORA_GGUF
+
+    @property
+    def merged(self) -> Path | None:
+        """The merged GGUF file, if there is one."""
+        path = self.folder / MERGED_GGUF
+        return path if path.is_file() else None
+
+
+class Registry:
+    """The adapters of one repository."""
+
+    def __init__(self, locations: Locations, root: Path) -> None:
+        self.folder = locations.adapters / repository_id(root)
+
+    @property
+    def lock_file(self) -> Path:
+        """Held while a run writes here."""
+        return self.folder / "adapt.lock"
+
+    def names(self) -> list[str]:
+        """Adapter names with at least one version, sorted."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(path.name for path in self.folder.iterdir() if self._versions(path.name))
+
+    def versions(self, name: str) -> list[AdapterVersion]:
+        """All readable versions of ``name``, oldest first."""
+        found = []
+        for version in self._versions(name):
+            try:
+                found.append(self.get(name, version))
+            except DataError:
+                continue
+        return found
+
+    def get(self, name: str, version: str) -> AdapterVersion:
+        """One version.
+
+        Raises:
+            DataError: There is no such version, or it cannot be read.
+        """
+        folder = self.folder / name / version
+        if not VERSION.match(version) or not folder.is_dir():
+            raise DataError(f"there is no version {version!r} of the adapter {name!r}")
+        return AdapterVersion(folder=folder, manifest=manifests.read(folder))
+
+    def active(self, name: str) -> AdapterVersion | None:
+        """The active version of ``name``; None without one or if it is damaged."""
+        try:
+            version = (self.folder / name / POINTER).read_text().strip()
+            return self.get(name, version)
+        except (OSError, DataError):
+            return None
+
+    def activate(self, name: str, version: str) -> AdapterVersion:
+        """Make a version the one that answers. One atomic replacement of the pointer."""
+        found = self.get(name, version)
+        write_text_atomically(self.folder / name / POINTER, version + "\n")
+        return found
+
+    def deactivate(self, name: str) -> None:
+        """Let the base answer for ``name`` again."""
+        (self.folder / name / POINTER).unlink(missing_ok=True)
+
+    def stage(self, name: str) -> Path:
+        """A new private folder for a version that is being written."""
+        if not re.fullmatch(r"[a-z][a-z0-9_+#-]*", name):
+            raise ConfigError(f"{name!r} cannot be an adapter's name")
+        parent = private_directory(self.folder / name)
+        folder = parent / f"{STAGING}{secrets.token_hex(4)}"
+        folder.mkdir(mode=0o700)
+        return folder
+
+    def publish(self, name: str, staged: Path, version: str) -> AdapterVersion:
+        """Turn a staged folder, manifest included, into a version. One rename."""
+        target = self.folder / name / version
+        manifests.read(staged)
+        staged.rename(target)
+        return self.get(name, version)
+
+    def sweep(self) -> list[Path]:
+        """Remove what unfinished runs left; call it with the lock held. Gives what was removed."""
+        debris = sorted(self.folder.glob(f"*/{STAGING}*"))
+        for folder in debris:
+            shutil.rmtree(folder, ignore_errors=True)
+        return debris
+
+    def _versions(self, name: str) -> list[str]:
+        folder = self.folder / name
+        if not folder.is_dir():
+            return []
+        return sorted(path.name for path in folder.iterdir() if VERSION.match(path.name))
+
+
+def new_version() -> str:
+    """A version's name: the time, and four digits against collision."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"

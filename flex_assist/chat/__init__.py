@@ -1,0 +1,1 @@
+"""Chat about a repository: conversations, attached files, prompt. Knows no user interface."""

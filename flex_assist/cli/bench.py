@@ -1,0 +1,147 @@
+"""``flex-assist bench``: measure."""
+
+import asyncio
+import gzip
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+import typer
+
+from flex_assist import config, language
+from flex_assist.cli.output import JSON_HELP, print_json, say
+from flex_assist.complete.request import CompletionRequest
+from flex_assist.config import Settings
+from flex_assist.errors import DataError
+from flex_assist.evaluate.metrics import edit_similarity, exact_match
+from flex_assist.locations import Locations, locate
+
+app = typer.Typer(no_args_is_help=True, help="Measure.")
+FIELDS = ("id", "path", "language", "prefix", "suffix", "middle")
+
+
+@app.callback()
+def _group() -> None:
+    """Measure."""
+
+
+@app.command("completions")
+def completions(
+    cases: Annotated[Path, typer.Option(help="cases, JSON lines, .gz or not")],
+    out: Annotated[Path | None, typer.Option(help="write the completions here, JSON lines")] = None,
+    adapter: Annotated[str, typer.Option(help="auto, none, or the name of an adapter")] = "auto",
+    repo: Annotated[
+        Path | None, typer.Option(help="repository whose adapters and files are used")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="only so many cases; 0 takes all", min=0)] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
+) -> None:
+    """Complete at given cursors and compare with what stood there."""
+    records = read_cases(cases)
+    records = records[:: max(1, len(records) // limit)][:limit] if limit else records
+    locations = locate()
+    settings = config.load(locations, repo)
+    answers = asyncio.run(_answer(records, settings, locations, repo, adapter))
+    if out is not None:
+        with _open(out, "wt") as file:
+            for answer in answers:
+                file.write(json.dumps(answer) + "\n")
+    summary = summarize(records, [answer["completion"] for answer in answers])
+    if as_json:
+        print_json(summary)
+    else:
+        for kind, found in summary["kinds"].items():
+            print(
+                f"{kind:16} {found['cases']:5} cases  exact match {found['exact_match']:.3f}  "
+                f"edit similarity {found['edit_similarity']:.3f}"
+            )
+
+
+def read_cases(path: Path) -> list[dict[str, Any]]:
+    """Cases of a file.
+
+    Raises:
+        DataError: The file is missing, or a line is not a case; names the line.
+    """
+    try:
+        with _open(path, "rt") as file:
+            return list(_records(path, file))
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise DataError(f"{str(path)!r} cannot be read: {error}") from error
+
+
+def _records(path: Path, file: IO[str]) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(file, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{path}:{number} is not JSON: {error}") from error
+        missing = [key for key in FIELDS if not isinstance(record, dict) or key not in record]
+        if missing:
+            raise DataError(f"{path}:{number} has no {missing[0]!r}")
+        yield record
+
+
+def summarize(records: Sequence[dict[str, Any]], texts: Sequence[str]) -> dict[str, Any]:
+    """Exact match and edit similarity, by kind and for all cases."""
+    groups: dict[str, list[int]] = {"all": list(range(len(records)))}
+    for at, record in enumerate(records):
+        groups.setdefault(str(record.get("kind", "other")), []).append(at)
+    kinds = {}
+    for kind, members in groups.items():
+        pairs = [(texts[at], str(records[at]["middle"])) for at in members]
+        size = max(1, len(pairs))
+        kinds[kind] = {
+            "cases": len(pairs),
+            "exact_match": round(sum(exact_match(*pair) for pair in pairs) / size, 4),
+            "edit_similarity": round(sum(edit_similarity(*pair) for pair in pairs) / size, 4),
+        }
+    return {"kinds": kinds}
+
+
+def _open(path: Path, mode: str) -> IO[str]:
+    if path.suffix == ".gz":
+        return gzip.open(path, mode, encoding="utf-8")  # type: ignore[return-value]
+    return path.open(mode, encoding="utf-8")
+
+
+async def _answer(
+    records: Sequence[dict[str, Any]],
+    settings: Settings,
+    locations: Locations,
+    root: Path | None,
+    adapter: str,
+) -> list[dict[str, Any]]:
+    from flex_assist.complete.service import CompletionService
+    from flex_assist.engine.client import HostEngine
+
+    engine = HostEngine(locations, settings.engine)
+    service = CompletionService(engine=engine, settings=settings, locations=locations, root=root)
+    answers = []
+    try:
+        await service.warm(None)
+        for number, record in enumerate(records, start=1):
+            known = language.BY_NAME.get(record["language"])
+            started = time.perf_counter()
+            found = await service.complete(
+                CompletionRequest(
+                    before=record["prefix"], after=record["suffix"], path=record["path"],
+                    language_id=known.lsp_ids[0] if known else None, adapter=adapter,
+                )
+            )  # fmt: skip
+            latency_ms = (time.perf_counter() - started) * 1000
+            answers.append(
+                {
+                    "id": record["id"], "completion": found.text, "adapter": found.adapter,
+                    "latency_ms": round(latency_ms, 1), "notes": list(found.notes),
+                }
+            )  # fmt: skip
+            if number % 25 == 0:
+                say(f"{number} of {len(records)} cases")
+    finally:
+        await engine.close()
+    return answers

@@ -1,0 +1,124 @@
+"""``flex-assist complete PATH:LINE:COLUMN``: the completion that an editor would get there."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flex_assist import config, language
+from flex_assist.cli.output import JSON_HELP, print_json
+from flex_assist.complete.request import Completion, CompletionRequest
+from flex_assist.complete.root import find_root
+from flex_assist.errors import ConfigError, DataError
+from flex_assist.locations import locate
+
+
+def command(
+    place: Annotated[
+        str, typer.Argument(metavar="PATH:LINE:COLUMN", help="the cursor; both count from 1")
+    ],
+    language_name: Annotated[
+        str | None, typer.Option("--language", help="language, if the file name does not say it")
+    ] = None,
+    adapter: Annotated[
+        str, typer.Option(help="auto, none, or the name of an adapter")
+    ] = "auto",
+    stdin: Annotated[
+        bool, typer.Option("--stdin", help="read the text from standard input, not from PATH")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
+) -> None:
+    """Complete at a cursor and print what an editor would show."""
+    path, line, column = parse_place(place)
+    if language_name is not None and language_name not in language.BY_NAME:
+        known = ", ".join(sorted(language.BY_NAME))
+        raise ConfigError(f"unknown language {language_name!r}; known: {known}")
+    text = sys.stdin.read() if stdin else _read(path)
+    offset = offset_of(text, line, column)
+    request = CompletionRequest(
+        before=text[:offset],
+        after=text[offset:],
+        path=str(path.absolute()),
+        language_id=_language_id(language_name),
+        adapter=adapter,
+        trigger="invoked",
+    )
+    completion = asyncio.run(_complete(request, path))
+    if as_json:
+        print_json(as_dict(completion))
+    else:
+        print(completion.text)
+
+
+def as_dict(completion: Completion) -> dict[str, object]:
+    """A completion as the command line's contract has it."""
+    return {
+        "completion": completion.text,
+        "language": completion.language,
+        "adapter": completion.adapter,
+        "reason": completion.reason,
+        "timings_ms": completion.timings_ms,
+        "prompt_tokens": completion.prompt_tokens,
+        "reused_tokens": completion.reused_tokens,
+        "completion_tokens": completion.completion_tokens,
+        "notes": list(completion.notes),
+    }
+
+
+def parse_place(place: str) -> tuple[Path, int, int]:
+    """Split ``PATH:LINE:COLUMN``; the path may have colons.
+
+    Raises:
+        ConfigError: It is not of that form.
+    """
+    path, line, column = (*place.rsplit(":", 2), "", "")[:3]
+    if not path or not line.isdecimal() or not column.isdecimal() or "0" in (line, column):
+        raise ConfigError(f"{place!r} is not PATH:LINE:COLUMN, e.g. src/app.py:12:5 (from 1)")
+    return Path(path), int(line), int(column)
+
+
+def offset_of(text: str, line: int, column: int) -> int:
+    """Characters before a place that counts from 1; a column past the end means the end.
+
+    Raises:
+        ConfigError: The text has fewer lines.
+    """
+    lines = text.split("\n")
+    if line > len(lines):
+        raise ConfigError(f"line {line} is past the end; the text has {len(lines)} lines")
+    own = lines[line - 1].removesuffix("\r")
+    return sum(len(one) + 1 for one in lines[: line - 1]) + min(column - 1, len(own))
+
+
+def _language_id(name: str | None) -> str | None:
+    return language.BY_NAME[name].lsp_ids[0] if name else None
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return file.read()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{str(path)!r} is not UTF-8 text") from error
+    except OSError as error:
+        raise DataError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+
+
+async def _complete(request: CompletionRequest, path: Path) -> Completion:
+    from flex_assist.complete.service import CompletionService
+    from flex_assist.engine.client import HostEngine
+
+    locations, root = locate(), find_root(path)
+    settings = config.load(locations, root)
+    engine = HostEngine(locations, settings.engine)
+    try:
+        service = CompletionService(
+            engine=engine, settings=settings, locations=locations, root=root
+        )
+        found = language.resolve(request.language_id, request.path)
+        await service.warm(found.name if found else None)
+        return await service.complete(request)
+    finally:
+        await engine.close()

@@ -1,0 +1,104 @@
+"""``flex-assist doctor``: is everything in place, and what to do if not."""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flex_assist import __version__, config
+from flex_assist.cli.output import JSON_HELP, print_json
+from flex_assist.errors import FlexAssistError
+from flex_assist.locations import Locations, locate
+from flex_assist.models import store
+
+EXTRAS = {"train": ("torch", "peft"), "lsp": ("pygls",), "tui": ("textual",)}
+LEAST_FREE_GB = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    found: str
+    advice: str = ""
+
+
+def command(
+    as_json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
+) -> None:
+    """Check the installation and say what to do about what is missing."""
+    checks = list(examine(locate()))
+    healthy = all(check.ok for check in checks)
+    if as_json:
+        print_json({"ok": healthy, "checks": [asdict(check) for check in checks]})
+    else:
+        for check in checks:
+            print(f"{'ok  ' if check.ok else 'FAIL'} {check.name:16} {check.found}")
+            if check.advice and not check.ok:
+                print(f"     -> {check.advice}")
+    raise typer.Exit(0 if healthy else 1)
+
+
+def examine(locations: Locations) -> Iterator[Check]:
+    """All checks, one after the other."""
+    yield Check(
+        name="version", ok=True,
+        found=f"flex-assist {__version__}, Python {platform.python_version()}, {sys.platform}",
+    )  # fmt: skip
+    yield _attempt("settings", lambda: f"read, base model {config.load(locations).model.base}")
+    yield _attempt("base model", lambda: str(store.find(config.load(locations).model.base).path))
+    yield _attempt("engine", _engine)
+    for extra, packages in EXTRAS.items():
+        missing = [name for name in packages if importlib.util.find_spec(name) is None]
+        yield Check(
+            name=f"extra {extra}", ok=not missing,
+            found="installed" if not missing else f"without {', '.join(missing)}",
+            advice=f"pip install 'flex-assist[{extra}]'",
+        )  # fmt: skip
+    yield _writable(locations.data)
+    yield _space(locations.data)
+    yield Check(
+        name="git", ok=shutil.which("git") is not None, found=shutil.which("git") or "not found",
+        advice="install git: ignore rules and history are then read as git does",
+    )  # fmt: skip
+
+
+def _attempt(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name=name, ok=True, found=look())
+    except FlexAssistError as error:
+        return Check(name=name, ok=False, found="failed", advice=str(error))
+
+
+def _engine() -> str:
+    from flex_assist.engine import llama
+
+    version = importlib.metadata.version("llama-cpp-python")
+    return f"llama-cpp-python {version}, {llama.backends()}"
+
+
+def _writable(folder: Path) -> Check:
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    return Check(
+        name="data folder", ok=os.access(existing, os.W_OK), found=str(folder),
+        advice=f"make {str(existing)!r} writable, or set FLEX_ASSIST_HOME to another folder",
+    )  # fmt: skip
+
+
+def _space(folder: Path) -> Check:
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free_gb = shutil.disk_usage(existing).free / 1e9
+    return Check(
+        name="disk", ok=free_gb >= LEAST_FREE_GB, found=f"{free_gb:.1f} GB free",
+        advice=f"free {LEAST_FREE_GB:.0f} GB, or set FLEX_ASSIST_HOME to another disk",
+    )  # fmt: skip

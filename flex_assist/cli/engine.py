@@ -1,0 +1,59 @@
+"""``flex-assist engine``: the process that holds the model."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+import typer
+
+from flex_assist import config
+from flex_assist.cli.output import JSON_HELP, print_json
+from flex_assist.locations import locate
+
+app = typer.Typer(no_args_is_help=True, help="The engine host.")
+AsJson = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
+
+
+@app.callback()
+def _group() -> None:
+    """The engine host."""
+
+
+@app.command("status")
+def status(as_json: AsJson = False) -> None:
+    """Show whether the engine host runs, and what it holds."""
+    found = _with_engine(lambda engine: engine.host_status())
+    record = {"running": found is not None, **(found or {})}
+    if as_json:
+        print_json(record)
+    elif found is None:
+        print("not running; it starts with the first completion")
+    else:
+        print(f"running, process {found.get('process')}")
+        for kind in ("models", "contexts"):
+            for item in found.get(kind, []):
+                print(f"  {kind[:-1]:8} {item}")
+
+
+@app.command("stop")
+def stop(as_json: AsJson = False) -> None:
+    """Stop the engine host. Requests in flight end with an error."""
+    stopped = _with_engine(lambda engine: engine.stop_host())
+    if as_json:
+        print_json({"stopped": stopped})
+    else:
+        print("stopped" if stopped else "not running")
+
+
+def _with_engine(call: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
+    from flex_assist.engine.client import HostEngine
+
+    async def run() -> Any:
+        locations = locate()
+        engine = HostEngine(locations, config.load(locations).engine)
+        try:
+            return await call(engine)
+        finally:
+            await engine.close()
+
+    return asyncio.run(run())

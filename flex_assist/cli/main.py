@@ -1,0 +1,82 @@
+"""The command ``flex-assist``: finds the commands, and is the boundary for errors.
+
+Commands of the other packages come through the entry points ``flex_assist.commands``. Their
+modules are light: what they need (torch, pygls, textual) is imported when the command runs.
+"""
+
+import importlib.metadata
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from flex_assist import __version__
+from flex_assist.cli import adapters, bench, complete, config, doctor, engine, models
+from flex_assist.errors import ConfigError, FlexAssistError
+
+GROUP = "flex_assist.commands"
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"flex-assist {__version__}")
+        raise typer.Exit
+
+
+def _top(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="show the version"),
+    ] = False,
+) -> None:
+    """A local, private coding assistant that adapts itself to one repository."""
+
+
+def build() -> typer.Typer:
+    """The whole command line."""
+    app = typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_top)
+    for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda one: one.name):
+        app.command(entry.name)(entry.load())
+    app.command("complete")(complete.command)
+    app.command("doctor")(doctor.command)
+    app.add_typer(adapters.app, name="adapters")
+    app.add_typer(bench.app, name="bench")
+    app.add_typer(config.app, name="config")
+    app.add_typer(engine.app, name="engine")
+    app.add_typer(models.app, name="models")
+    return app
+
+
+def main() -> None:
+    """Run, and turn every error into one message and an exit code."""
+    try:
+        build()()
+    except ConfigError as error:
+        _fail(error, EXIT_USAGE)
+    except FlexAssistError as error:
+        _fail(error, EXIT_FAILED)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output has gone; its end must not fail a second time at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FAILED)
+    except OSError as error:
+        _fail(error, EXIT_FAILED)
+
+
+def _fail(error: Exception, code: int) -> None:
+    print(f"flex-assist: {error}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

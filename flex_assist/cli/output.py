@@ -1,0 +1,27 @@
+"""What commands print: results to standard output, everything else to standard error."""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+JSON_HELP = "print one JSON object to standard output"
+
+
+def print_json(value: Any) -> None:
+    """One JSON object. Text that is not Unicode comes out escaped."""
+    print(json.dumps(value, indent=2, ensure_ascii=True, default=str))
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A plain table, columns aligned; nothing but the headings where there are no rows."""
+    texts = [[str(cell) for cell in row] for row in (headings, *rows)]
+    widths = [max(len(row[column]) for row in texts) for column in range(len(headings))]
+    for row in texts:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+def say(text: str) -> None:
+    """A line for people, to standard error."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""Completions: from a cursor to the text that is shown. One use case behind editors, CLI and bench."""

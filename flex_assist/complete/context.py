@@ -1,0 +1,88 @@
+"""What the repository adds to a prompt: pieces of its other files."""
+
+import asyncio
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
+
+from flex_assist.config import Settings
+from flex_assist.errors import DataError
+from flex_assist.language import Language
+
+if TYPE_CHECKING:
+    from flex_assist.prompt.retrieval import Chunk, RepositoryIndex
+
+
+class RepositoryContext:
+    """The index of one repository, built in the background and kept until ``forget``.
+
+    Files that mining leaves out (ignored, generated, with a secret) are not in it.
+
+    Args:
+        index: Use this one, e.g. of the training part only while something is measured.
+    """
+
+    def __init__(
+        self, root: Path | None, settings: Settings, index: "RepositoryIndex | None" = None
+    ) -> None:
+        self._root = root.resolve() if root is not None else None
+        self._settings = settings
+        self._index = index
+        self._loading: asyncio.Task[None] | None = None
+
+    def relative(self, path: str | None) -> str | None:
+        """``path`` relative to the root where it lies in it, as the samples of training say it."""
+        if path is None or self._root is None:
+            return path
+        pure = PurePath(path)
+        if not pure.is_absolute():
+            return pure.as_posix()
+        real = Path(path).resolve()
+        return real.relative_to(self._root).as_posix() if real.is_relative_to(self._root) else path
+
+    async def load(self) -> None:
+        """Build the index if there is none, and wait for it."""
+        if self._index is None and self._wanted():
+            if self._loading is None:
+                self._loading = asyncio.create_task(self._build())
+            await asyncio.shield(self._loading)
+
+    def forget(self) -> None:
+        """Build the index anew when it is next wanted."""
+        self._index, self._loading = None, None
+
+    async def chunks(
+        self, before: str, after: str, path: str | None, language: Language | None
+    ) -> "list[Chunk]":
+        """Pieces of other files that fit the cursor; none while the index is being built."""
+        if self._index is None:
+            if self._wanted() and self._loading is None:
+                self._loading = asyncio.create_task(self._build())
+            return []
+        return self._index.search(
+            before, after, path=path, language=language.name if language else None,
+            count=self._settings.prompt.retrieval_chunks,
+        )  # fmt: skip
+
+    def _wanted(self) -> bool:
+        prompt = self._settings.prompt
+        return self._root is not None and prompt.retrieval_tokens * prompt.retrieval_chunks > 0
+
+    async def _build(self) -> None:
+        assert self._root is not None
+        self._index = await asyncio.to_thread(build_index, self._root, self._settings)
+
+
+def build_index(root: Path, settings: Settings) -> "RepositoryIndex":
+    """Read the repository's own source files and index them. Takes about 1 s a MB."""
+    # Imported here: front ends start without numpy.
+    from flex_assist.prompt.retrieval import RepositoryIndex, SourceText
+    from flex_assist.repository.snapshot import read_documents
+
+    try:
+        documents = read_documents(root, settings.mining)
+    except DataError:
+        documents = ()
+    return RepositoryIndex(
+        SourceText(path=document.path, language=document.language, text=document.text)
+        for document in documents
+    )

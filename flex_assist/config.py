@@ -1,0 +1,267 @@
+"""Settings: defaults < the user's file < the repository's file < environment < flags.
+
+Each setting is a dataclass field; its help text and unit live in the field's metadata, from which
+the command line, the documentation and the editors' schemas are made. A repository is not trusted:
+its ``.flexassist.toml`` may set only what is marked ``repository=True``.
+"""
+
+import dataclasses
+import os
+import tomllib
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from flex_assist.errors import ConfigError
+from flex_assist.locations import Locations
+
+REPOSITORY_FILE = ".flexassist.toml"
+ENVIRONMENT_PREFIX = "FLEX_ASSIST_"
+
+
+def setting(
+    default: Any, help: str, *, low: float | None = None, high: float | None = None,
+    choices: tuple[str, ...] | None = None, repository: bool = False,
+) -> Any:
+    """A field of a settings section, with what people and checks need to know of it."""
+    metadata = {
+        "help": help, "low": low, "high": high, "choices": choices, "repository": repository
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSettings:
+    """Which base model is adapted and served."""
+
+    base: str = setting("smollm2-135m", "base model: a catalogue name, or a path to a GGUF file")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """The engine host."""
+
+    context_tokens: int = setting(2048, "tokens of context of each model", low=256, high=131072)
+    threads: int = setting(0, "threads for computing; 0 takes the machine's cores", low=0, high=512)
+    gpu_layers: int = setting(-1, "layers on the GPU; -1 takes all that fit", low=-1, high=1000)
+    idle_exit_s: float = setting(900.0, "seconds without a request before the host exits", low=1)
+    start_timeout_s: float = setting(30.0, "seconds to wait for the host to start", low=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptSettings:
+    """How a prompt is put together; training and serving share these."""
+
+    prefix_tokens: int = setting(384, "tokens before the cursor", low=32, high=32768)
+    suffix_tokens: int = setting(128, "tokens after the cursor", low=0, high=32768)
+    retrieval_tokens: int = setting(
+        256, "tokens of code from other files; 0 turns it off", low=0, high=32768, repository=True
+    )
+    retrieval_chunks: int = setting(3, "pieces of other files", low=0, high=32, repository=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionSettings:
+    """Completions in the editor."""
+
+    enabled: bool = setting(True, "offer completions", repository=True)
+    debounce_ms: int = setting(60, "milliseconds to wait after a key", low=0, high=5000)
+    max_tokens: int = setting(128, "longest completion, in tokens", low=1, high=1024)
+    timeout_s: float = setting(10.0, "seconds before a completion is given up", low=0.1, high=600)
+    disabled_languages: tuple[str, ...] = setting(
+        (), "languages without completions", repository=True
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MiningSettings:
+    """What of a repository becomes training data."""
+
+    held_out_share: float = setting(
+        0.1, "share of the files kept for measuring", low=0.02, high=0.5, repository=True
+    )
+    max_file_kib: int = setting(1024, "larger files are left out (KiB)", low=1, high=65536)
+    evidence_files: int = setting(
+        20, "files below which a language shares an adapter", low=1, high=100000
+    )
+    evidence_tokens: int = setting(
+        15000, "training tokens below which a language shares an adapter", low=1, high=10**9
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSettings:
+    """How adapters are trained."""
+
+    budget: str = setting("8m", "time for the whole of adapt, e.g. 90s, 8m, 1h")
+    optimizer: str = setting("sophia", "optimizer", choices=("sophia", "adamw"))
+    regularizer: str = setting(
+        "spectral", "regularizer of the update",
+        choices=("spectral", "paper", "activation", "l2", "permuted", "none"),
+    )
+    rank: int = setting(16, "rank of the update", low=1, high=256)
+    learning_rate: float = setting(0.0, "peak learning rate; 0 takes the optimizer's", low=0)
+    epochs: float = setting(3.0, "most passes over the data", low=0.01, high=100)
+    threads: int = setting(0, "threads for training; 0 takes the machine's cores", low=0, high=512)
+    seed: int = setting(0, "seed of the split, the samples and the weights", low=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatSettings:
+    """The terminal chat."""
+
+    max_tokens: int = setting(512, "longest answer, in tokens", low=1, high=32768)
+    temperature: float = setting(0.2, "0 always takes the likeliest token", low=0, high=2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings of one run."""
+
+    model: ModelSettings = ModelSettings()
+    engine: EngineSettings = EngineSettings()
+    prompt: PromptSettings = PromptSettings()
+    completion: CompletionSettings = CompletionSettings()
+    mining: MiningSettings = MiningSettings()
+    training: TrainingSettings = TrainingSettings()
+    chat: ChatSettings = ChatSettings()
+
+
+def sections() -> dict[str, type]:
+    """Section name to its dataclass, in the order of the file."""
+    hints = get_type_hints(Settings)
+    return {field.name: hints[field.name] for field in dataclasses.fields(Settings)}
+
+
+def load(
+    locations: Locations,
+    repository: Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+    flags_source: str = "command line",
+) -> Settings:
+    """Read all layers and check every value.
+
+    Args:
+        repository: The root whose ``.flexassist.toml`` counts, if any.
+        flags: ``{"section.key": value}``; None values are not given.
+        environment: Defaults to the process's own.
+        flags_source: Where the flags come from, for messages.
+
+    Raises:
+        ConfigError: All faults found, one a line, each with its source and key.
+    """
+    faults: list[str] = []
+    settings = _overlay(Settings(), _read(locations.config_file), str(locations.config_file), faults)
+    if repository is not None:
+        path = repository / REPOSITORY_FILE
+        settings = _overlay(settings, _read(path), str(path), faults, repository_only=True)
+    env = os.environ if environment is None else environment
+    settings = _overlay(settings, _from_environment(env), "environment", faults, texts=True)
+    given = {key: value for key, value in (flags or {}).items() if value is not None}
+    settings = _overlay(settings, _nest(given), flags_source, faults)
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return settings
+
+
+def as_dict(settings: Settings) -> dict[str, dict[str, Any]]:
+    """The settings as plain data, e.g. for JSON."""
+    return dataclasses.asdict(settings)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError:
+        return {}
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}. Mend or remove it") from error
+
+
+def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for dotted, value in flat.items():
+        section, _, key = dotted.partition(".")
+        nested.setdefault(section, {})[key] = value
+    return nested
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    flat = {}
+    for section, kind in sections().items():
+        for field in dataclasses.fields(kind):
+            name = f"{ENVIRONMENT_PREFIX}{section}_{field.name}".upper()
+            if name in environment:
+                flat[f"{section}.{field.name}"] = environment[name]
+    return _nest(flat)
+
+
+def _overlay(
+    settings: Settings, layer: dict[str, Any], source: str, faults: list[str], *,
+    repository_only: bool = False, texts: bool = False,
+) -> Settings:
+    known = sections()
+    changed: dict[str, Any] = {}
+    for section, values in layer.items():
+        if section not in known or not isinstance(values, dict):
+            faults.append(f"{source}: unknown section {section!r}; known: {', '.join(known)}")
+            continue
+        fields = {field.name: field for field in dataclasses.fields(known[section])}
+        hints = get_type_hints(known[section])
+        accepted = {}
+        for key, value in values.items():
+            where = f"{source}: {section}.{key}"
+            if key not in fields:
+                faults.append(f"{where} is unknown; known: {', '.join(fields)}")
+            elif repository_only and not fields[key].metadata["repository"]:
+                faults.append(f"{where} may not be set by a repository; put it in your own file")
+            else:
+                try:
+                    accepted[key] = _check(value, hints[key], fields[key].metadata, texts)
+                except (TypeError, ValueError) as error:
+                    faults.append(f"{where} = {value!r}: {error}")
+        changed[section] = dataclasses.replace(getattr(settings, section), **accepted)
+    return dataclasses.replace(settings, **changed)
+
+
+def _check(value: Any, kind: Any, metadata: Mapping[str, Any], texts: bool) -> Any:
+    value = _from_text(value, kind) if texts else _convert(value, kind)
+    low, high, choices = metadata["low"], metadata["high"], metadata["choices"]
+    if low is not None and value < low:
+        raise ValueError(f"must be at least {low:g}")
+    if high is not None and value > high:
+        raise ValueError(f"must be at most {high:g}")
+    if choices is not None and value not in choices:
+        raise ValueError(f"must be one of {', '.join(choices)}")
+    return value
+
+
+def _from_text(text: str, kind: Any) -> Any:
+    if kind is bool:
+        words = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+        if text.lower() not in words:
+            raise ValueError("must be true or false")
+        return words[text.lower()]
+    if get_origin(kind) is tuple:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    return _convert(kind(text) if kind in (int, float) else text, kind)
+
+
+def _convert(value: Any, kind: Any) -> Any:
+    if get_origin(kind) in (Union, types.UnionType):
+        kind = next(part for part in get_args(kind) if part is not type(None))
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+            raise TypeError("must be a list of texts")
+        return tuple(value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+        raise TypeError(f"must be a {kind.__name__}")
+    if kind is float and value != value:
+        raise ValueError("must be a number")
+    return value

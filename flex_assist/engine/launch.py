@@ -1,0 +1,75 @@
+"""Starting the engine host as a process of its own, which outlives whoever started it."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+from flex_assist.config import EngineSettings
+from flex_assist.engine.rendezvous import open_log
+from flex_assist.errors import EngineError
+from flex_assist.locations import Locations
+
+_LAST_WORDS_BYTES: Final = 2000
+
+
+class HostProcess:
+    """A host that was just started."""
+
+    def __init__(self, locations: Locations, settings: EngineSettings) -> None:
+        self._log = locations.engine_log
+        folders = (
+            part
+            for name in Locations.__slots__
+            for part in (f"--{name}", str(getattr(locations, name).absolute()))
+        )
+        # -P: the folder it starts in is no place to import from.
+        command = [sys.executable, "-P", "-m", "flex_assist.engine.host", *folders]
+        command += ["--settings", json.dumps(dataclasses.asdict(settings))]
+        with open_log(self._log) as log:
+            try:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd=Path(sys.executable).anchor,
+                    **_detached(),
+                )
+            except OSError as error:
+                raise EngineError(f"the engine host cannot be started: {error}") from error
+        # Whoever starts a process must take note of its end, or it stays in the table as a zombie.
+        threading.Thread(target=self._process.wait, name="engine-host-end", daemon=True).start()
+
+    def ended(self) -> bool:
+        """Whether it has ended because another host serves.
+
+        Raises:
+            EngineError: It failed.
+        """
+        code = self._process.poll()
+        if code:
+            raise EngineError(
+                f"the engine host failed to start (code {code}): {self._last_words()}; "
+                f"its log is {str(self._log)!r}"
+            )
+        return code == 0
+
+    def _last_words(self) -> str:
+        try:
+            with self._log.open("rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - _LAST_WORDS_BYTES))
+                lines = file.read().decode("utf-8", "replace").split("\n")
+        except OSError:
+            return "it left no log"
+        return next((line.strip() for line in reversed(lines) if line.strip()), "its log is empty")
+
+
+def _detached() -> dict[str, Any]:
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP}
+    return {"start_new_session": True}

@@ -1,0 +1,171 @@
+"""A client's connection to the engine host."""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import re
+from collections.abc import AsyncGenerator
+from typing import Any, Final
+
+from flex_assist import __version__
+from flex_assist.engine import wire
+from flex_assist.engine.protocol import PROTOCOL_VERSION
+from flex_assist.engine.rendezvous import Rendezvous
+from flex_assist.errors import EngineError
+
+_log = logging.getLogger(__name__)
+
+HELLO_TIMEOUT_S: Final = 5.0
+
+
+async def greet(place: Rendezvous) -> "Link | None":
+    """Connect to the host that listens; None if none does, or it does not know us.
+
+    Raises:
+        EngineError: It is there but says nothing.
+    """
+    try:
+        reader, writer = await place.connect()
+    except OSError:
+        return None
+    hello = {
+        "op": "hello",
+        "protocol": PROTOCOL_VERSION,
+        "version": __version__,
+        "token": place.token(),
+    }
+    try:
+        writer.write(wire.frame(hello))
+        async with asyncio.timeout(HELLO_TIMEOUT_S):
+            answer = await wire.read(reader)
+    except (OSError, wire.FrameError):
+        answer = None
+    except TimeoutError as error:
+        writer.close()
+        raise EngineError(
+            "the engine host is there but does not answer; end it with: flex-assist engine stop"
+        ) from error
+    if answer is None or "error" in answer:
+        writer.close()
+        return None
+    return Link(reader, writer, answer)
+
+
+class Gone(Exception):
+    """The connection ended.
+
+    Args:
+        politely: The host said goodbye: what it has not answered, it has not begun.
+    """
+
+    def __init__(self, politely: bool) -> None:
+        super().__init__("the connection ended")
+        self.politely = politely
+
+
+class Link:
+    """A connection to a host that knows us. For one event loop."""
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        about: dict[str, Any],
+    ) -> None:
+        self.about = about
+        self.loop = asyncio.get_running_loop()
+        self._reader = reader
+        self._writer = writer
+        self._numbers = itertools.count(1)
+        self._inboxes: dict[int, asyncio.Queue[dict[str, Any] | Gone]] = {}
+        self._politely = False
+        self._listening = asyncio.create_task(self._listen())
+
+    @property
+    def speaks_ours(self) -> bool:
+        """Whether the host has our version of the protocol."""
+        return self.about.get("protocol") == PROTOCOL_VERSION
+
+    async def suits(self) -> bool:
+        """Whether to stay; else the host is asked to make room for ours, and this is closed.
+
+        Raises:
+            EngineError: The host is newer than we are and speaks another protocol.
+        """
+        theirs = (self.about.get("protocol"), _parts(str(self.about.get("version"))))
+        ours = (PROTOCOL_VERSION, _parts(__version__))
+        if not isinstance(theirs[0], int) or theirs < ours:
+            self.tell({"op": "retire"})
+            await self.close()
+            return False
+        if not self.speaks_ours:
+            await self.close()
+            raise EngineError(
+                f"the engine host is of version {self.about.get('version')!r}, newer than this "
+                f"({__version__}); restart this program, or stop it with: flex-assist engine stop"
+            )
+        return True
+
+    @property
+    def open(self) -> bool:
+        """Whether requests can be sent."""
+        return not self._listening.done()
+
+    async def ask(self, message: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        """Send a request; its answers, the last of which holds ``result`` or ``error``.
+
+        Raises:
+            Gone: The connection ended before the last.
+        """
+        if not self.open:
+            raise Gone(politely=True)
+        number = next(self._numbers)
+        data = wire.frame({"id": number, **message})
+        inbox: asyncio.Queue[dict[str, Any] | Gone] = asyncio.Queue()
+        self._inboxes[number] = inbox
+        try:
+            self._writer.write(data)
+            while isinstance(answer := await inbox.get(), dict):
+                if "item" not in answer:
+                    # Answered: nothing to cancel.
+                    self._inboxes.pop(number, None)
+                yield answer
+            raise answer
+        finally:
+            if self._inboxes.pop(number, None) is not None and self.open:
+                self._writer.write(wire.frame({"op": "cancel", "id": number}))
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Send what has no answer."""
+        self._writer.write(wire.frame(message))
+
+    async def wait_closed(self) -> None:
+        """Until the host hangs up."""
+        await asyncio.wait([self._listening])
+
+    async def close(self) -> None:
+        """Hang up; open requests are cancelled by the host."""
+        self._listening.cancel()
+        await asyncio.wait([self._listening])
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+
+    async def _listen(self) -> None:
+        try:
+            while (message := await wire.read(self._reader)) is not None:
+                self._politely = self._politely or bool(message.get("bye"))
+                inbox = self._inboxes.get(message.get("id", 0))
+                if inbox is not None:
+                    inbox.put_nowait(message)
+        except (wire.FrameError, OSError) as error:
+            _log.warning("the engine host cannot be understood: %s", error)
+        finally:
+            self._writer.close()
+            for inbox in self._inboxes.values():
+                inbox.put_nowait(Gone(self._politely))
+
+
+def _parts(version: str) -> tuple[int, ...]:
+    """The numbers of a version, in their order of weight."""
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:4])

@@ -1,0 +1,245 @@
+"""llama.cpp, made safe: models and adapters over llama-cpp-python's low-level interface.
+
+The only module that imports ``llama_cpp``. Nothing here is for two threads at once, except
+``Model.tokenize``, ``token_bytes`` and ``facts``, which only read.
+"""
+
+import collections
+import ctypes
+import functools
+import logging
+import os
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+import llama_cpp.llama_cpp as native
+
+from flex_assist.engine.gguf_header import check_gguf
+from flex_assist.engine.protocol import ModelFacts
+from flex_assist.errors import EngineError, ModelError
+
+__all__ = ["ALL_LAYERS", "Adapter", "Model", "native", "silence"]
+
+_log = logging.getLogger(__name__)
+
+ALL_LAYERS: Final = -1
+_NO_TOKEN: Final = -1
+_REASONS: Final = ("error", "failed", "unknown", "invalid", "not ", "mismatch", "wrong", "corrupt")
+
+
+class _LastLines(threading.local):
+    """llama.cpp's last words in this thread: after a failed load they say why."""
+
+    def __init__(self) -> None:
+        self.lines: collections.deque[str] = collections.deque(maxlen=64)
+
+
+_last = _LastLines()
+_silencing = threading.Lock()
+_silent = False
+
+
+@native.llama_log_callback  # type: ignore[untyped-decorator]
+def _log_line(level: int, text: bytes, user_data: int | None) -> None:
+    line = text.decode("utf-8", "replace").rstrip()
+    if line.strip("."):
+        _last.lines.append(line)
+        _log.debug("llama.cpp: %s", line)
+
+
+def silence() -> None:
+    """Send llama.cpp's own log to Python's, at DEBUG; nothing reaches the standard streams.
+
+    Called by ``Model.load``. Also keeps a failed assertion from starting a debugger.
+    """
+    global _silent
+    with _silencing:
+        if _silent:
+            return
+        os.environ.setdefault("GGML_NO_BACKTRACE", "1")
+        native.llama_log_set(_log_line, ctypes.c_void_p(None))
+        native.llama_backend_init()
+        _silent = True
+
+
+class Adapter:
+    """A LoRA adapter in memory. Lives at most as long as its model."""
+
+    __slots__ = ("handle", "path")
+
+    def __init__(self, path: Path, handle: Any) -> None:
+        self.path = path
+        self.handle = handle
+
+
+class Model:
+    """A GGUF file in memory: its vocabulary and, unless ``vocab_only``, its weights."""
+
+    def __init__(self, path: Path, handle: Any, *, vocab_only: bool) -> None:
+        self.path = path
+        self.vocab_only = vocab_only
+        self._handle = handle
+        self._vocabulary = native.llama_model_get_vocab(handle)
+        self._adapters: dict[tuple[Path, int, int], Adapter] = {}
+        self.vocabulary_size: int = native.llama_vocab_n_tokens(self._vocabulary)
+
+    @classmethod
+    def load(cls, path: Path, *, vocab_only: bool = False, gpu_layers: int = 0) -> "Model":
+        """Read a GGUF file.
+
+        Args:
+            vocab_only: Enough for ``facts`` and ``tokenize``, and quick.
+            gpu_layers: Layers to hold on the GPU, if the library was built for one; -1 is all.
+
+        Raises:
+            ModelError: The file is missing, damaged or of a kind that llama.cpp does not know.
+        """
+        real = check_gguf(path, "model")
+        silence()
+        parameters = native.llama_model_default_params()
+        parameters.vocab_only = vocab_only
+        parameters.n_gpu_layers = gpu_layers
+        _last.lines.clear()
+        handle = native.llama_model_load_from_file(os.fsencode(real), parameters)
+        if not handle:
+            raise ModelError(
+                f"the model file {str(path)!r} cannot be loaded{_reason()}; "
+                "it may be damaged or too new: replace it, or take another model"
+            )
+        return cls(real, handle, vocab_only=vocab_only)
+
+    @property
+    def handle(self) -> Any:
+        """The native model.
+
+        Raises:
+            EngineError: It was closed.
+        """
+        if self._handle is None:
+            raise EngineError(f"the model {str(self.path)!r} is closed; load it again")
+        return self._handle
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all tensors."""
+        return int(native.llama_model_size(self.handle))
+
+    @functools.cached_property
+    def end_ids(self) -> frozenset[int]:
+        """Ids that end generation."""
+        return frozenset(token for token in range(self.vocabulary_size) if self.is_end(token))
+
+    def facts(self) -> ModelFacts:
+        """What the file says of itself. ``bos_id`` is set only if prompts must begin with it."""
+        architecture = self._metadata("general.architecture") or "unknown"
+        trained = self._metadata(f"{architecture}.context_length") or "0"
+        template = native.llama_model_chat_template(self.handle, None)
+        begins = native.llama_vocab_get_add_bos(self._vocabulary)
+        fim = (
+            native.llama_vocab_fim_pre(self._vocabulary),
+            native.llama_vocab_fim_suf(self._vocabulary),
+            native.llama_vocab_fim_mid(self._vocabulary),
+        )
+        return ModelFacts(
+            architecture=architecture,
+            context_tokens=int(trained) if trained.isdecimal() else 0,
+            vocabulary=self.vocabulary_size,
+            fim_ids=None if _NO_TOKEN in fim else fim,
+            end_ids=tuple(sorted(self.end_ids)),
+            bos_id=native.llama_vocab_bos(self._vocabulary) if begins else None,
+            chat_template=template.decode("utf-8", "replace") if template else None,
+        )
+
+    def tokenize(self, text: str, special: bool = False) -> list[int]:
+        """Token ids, without BOS and EOS.
+
+        Args:
+            special: Control tokens spelled out in ``text`` become such; else they are plain text.
+        """
+        self.handle  # noqa: B018 - raises if closed
+        data = text.encode("utf-8", "replace")
+        room = len(data) + 8
+        for _ in range(2):
+            ids = (native.llama_token * room)()
+            count = native.llama_tokenize(
+                self._vocabulary, data, len(data), ids, room, False, special
+            )
+            if count >= 0:
+                return list(ids[:count])
+            room = -count
+        raise EngineError(f"a text of {len(data)} bytes cannot be tokenized; it is too long")
+
+    def token_bytes(self, token: int) -> bytes:
+        """What ``token`` spells; control tokens spell nothing."""
+        self.handle  # noqa: B018 - raises if closed
+        room = 64
+        for _ in range(2):
+            buffer = ctypes.create_string_buffer(room)
+            count: int = native.llama_token_to_piece(
+                self._vocabulary, token, buffer, room, 0, False
+            )
+            if count >= 0:
+                return buffer.raw[:count]
+            room = -count
+        raise EngineError(f"token {token!r} of {str(self.path)!r} has no text")
+
+    def is_end(self, token: int) -> bool:
+        """Whether ``token`` ends generation."""
+        self.handle  # noqa: B018 - raises if closed
+        return bool(native.llama_vocab_is_eog(self._vocabulary, token))
+
+    def load_adapter(self, path: Path) -> Adapter:
+        """The adapter of a LoRA GGUF file; one copy for each state of the file.
+
+        Raises:
+            ModelError: The file is missing, damaged, or made for another model.
+        """
+        real = check_gguf(path, "adapter")
+        status = real.stat()
+        key = (real, status.st_mtime_ns, status.st_size)
+        if key not in self._adapters:
+            _last.lines.clear()
+            handle = native.llama_adapter_lora_init(self.handle, os.fsencode(real))
+            if not handle:
+                raise ModelError(
+                    f"the adapter {str(path)!r} does not fit the model {self.path.name!r}"
+                    f"{_reason()}; adapt again with this base model"
+                )
+            self._adapters[key] = Adapter(real, handle)
+        return self._adapters[key]
+
+    def free_adapter(self, adapter: Adapter | None) -> None:
+        """Give an adapter's memory back. No context may use it any more."""
+        kept = {key: held for key, held in self._adapters.items() if held is not adapter}
+        if adapter is not None and len(kept) < len(self._adapters):
+            self._adapters = kept
+            native.llama_adapter_lora_free(adapter.handle)
+
+    def close(self) -> None:
+        """Free the model and its adapters. Its contexts must be closed before."""
+        if self._handle is not None:
+            native.llama_model_free(self._handle)
+            self._handle = None
+            self._adapters.clear()
+
+    def _metadata(self, key: str) -> str | None:
+        buffer = ctypes.create_string_buffer(256)
+        count = native.llama_model_meta_val_str(self.handle, key.encode(), buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace") if count >= 0 else None
+
+
+def _reason() -> str:
+    """What llama.cpp last complained of, ready to be put into a sentence."""
+    for line in reversed(_last.lines):
+        if any(word in line.lower() for word in _REASONS):
+            return f" ({line.strip()[:300]})"
+    return ""
+
+
+def backends() -> str:
+    """What the installed llama.cpp computes with, for people."""
+    silence()
+    places = "GPU" if native.llama_supports_gpu_offload() else "CPU only"
+    features: str = native.llama_print_system_info().decode("utf-8", "replace")
+    return f"{places} ({features.strip(' |')})"

@@ -1,0 +1,66 @@
+"""Vocabularies of model files, apart from the weights: they answer while a model loads or works."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from flex_assist.engine.gguf_header import check_gguf
+from flex_assist.engine.protocol import ModelFacts, TextPiece
+
+if TYPE_CHECKING:
+    from flex_assist.engine.llama import Model
+
+VOCABULARIES: Final = 4
+
+
+class Vocabularies:
+    """The vocabularies used last. For any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._models: dict[tuple[Path, int, int], Model] = {}
+        self._facts: dict[tuple[Path, int, int], ModelFacts] = {}
+
+    def facts(self, path: Path) -> ModelFacts:
+        """Facts of a model file."""
+        with self._lock:
+            key, model = self._model(path)
+            if key not in self._facts:
+                self._facts[key] = model.facts()
+            return self._facts[key]
+
+    def tokenize(self, path: Path, pieces: Sequence[TextPiece]) -> list[list[int]]:
+        """Token ids of each piece."""
+        with self._lock:
+            _, model = self._model(path)
+            return [model.tokenize(piece.text, piece.special) for piece in pieces]
+
+    def byte_lengths(self, path: Path, tokens: Sequence[int]) -> list[int]:
+        """How many bytes of text each token stands for; none for control tokens."""
+        with self._lock:
+            _, model = self._model(path)
+            return [len(model.token_bytes(token)) for token in tokens]
+
+    def close(self) -> None:
+        """Free them all."""
+        with self._lock:
+            for model in self._models.values():
+                model.close()
+            self._models.clear()
+            self._facts.clear()
+
+    def _model(self, path: Path) -> "tuple[tuple[Path, int, int], Model]":
+        # Not before a model is asked for: loading llama.cpp takes a while.
+        from flex_assist.engine.llama import Model
+
+        real = check_gguf(path, "model")
+        status = real.stat()
+        key = (real, status.st_mtime_ns, status.st_size)
+        model = self._models.pop(key, None) or Model.load(real, vocab_only=True)
+        self._models[key] = model
+        while len(self._models) > VOCABULARIES:
+            oldest = next(iter(self._models))
+            self._models.pop(oldest).close()
+            self._facts.pop(oldest, None)
+        return key, model

@@ -1,0 +1,1 @@
+"""Measuring: spans to complete, metrics, and intervals."""

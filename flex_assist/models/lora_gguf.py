@@ -1,0 +1,135 @@
+"""Writing a LoRA adapter, or its sum with the base, as GGUF."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import gguf
+import numpy as np
+from numpy.typing import NDArray
+
+from flex_assist.adapters.manifest import FimTokens
+from flex_assist.errors import ExportError
+from flex_assist.files import write_atomically
+from flex_assist.models.architectures import Layout, layout
+from flex_assist.models.gguf_file import architecture, open_gguf, tensor_values
+from flex_assist.models.quantized import Update, write_q8_0
+
+# The trained base is the dequantized GGUF base: rounding to bfloat16 is all that may differ.
+LEAST_COSINE = 0.999
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoraModule:
+    """One module's update in the trainer's layout: scale * b @ a.
+
+    Attributes:
+        module: Its path, e.g. ``model.layers.0.self_attn.q_proj``.
+        a: (r, in), float32.
+        b: (out, r), float32.
+        weight: The frozen weight that it was trained on, (out, in): the layout is checked by it.
+    """
+
+    module: str
+    a: NDArray[np.float32]
+    b: NDArray[np.float32]
+    scale: float
+    weight: NDArray[np.float32] | None = None
+
+
+def write_lora(base: Path, target: Path, modules: Mapping[str, LoraModule]) -> None:
+    """Write a LoRA GGUF file for ``base``, atomically.
+
+    llama.cpp scales by alpha / r; the module's scale is folded into B and alpha written as r.
+
+    Raises:
+        ExportError: Nothing to write, ranks differ, or a layout check fails.
+    """
+    ranks = {module.a.shape[0] for module in modules.values()}
+    if len(ranks) != 1:
+        raise ExportError(f"an adapter needs modules of one rank, not of {sorted(ranks)}")
+    reader = open_gguf(base)
+    plan = layout(reader, architecture(reader))
+    check_layout(reader, plan, modules)
+    rank = ranks.pop()
+
+    def fill(part: Path) -> None:
+        writer = gguf.GGUFWriter(part, plan.architecture)
+        writer.add_string(gguf.Keys.General.TYPE, gguf.GGUFType.ADAPTER)
+        writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
+        writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(rank))
+        for module in modules.values():
+            name = f"{plan.gguf_name(module.module)}.weight"
+            b = plan.to_gguf(name, module.b * np.float32(module.scale))
+            writer.add_tensor(f"{name}.lora_a", np.ascontiguousarray(module.a, np.float32))
+            writer.add_tensor(f"{name}.lora_b", np.ascontiguousarray(b, np.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+
+    write_atomically(target, fill)
+
+
+def write_merged(
+    base: Path, target: Path, modules: Mapping[str, LoraModule], fim: FimTokens | None
+) -> None:
+    """Write base + update as Q8_0, atomically; summed in float32, tensor by tensor.
+
+    Raises:
+        ExportError: A layout check fails.
+    """
+    reader = open_gguf(base)
+    plan = layout(reader, architecture(reader))
+    check_layout(reader, plan, modules)
+    updates = dict(_update(plan, module) for module in modules.values())
+    write_q8_0(base, target, updates, _fim_metadata(fim))
+
+
+def check_layout(
+    reader: gguf.GGUFReader, plan: Layout, modules: Mapping[str, LoraModule]
+) -> None:
+    """Compare each trained-on weight with the GGUF tensor that its update goes to.
+
+    Raises:
+        ExportError: They are not the same weight in the layout assumed; says if the other fits.
+    """
+    tensors = {tensor.name: tensor for tensor in reader.tensors}
+    for module in modules.values():
+        name = f"{plan.gguf_name(module.module)}.weight"
+        if name not in tensors:
+            raise ExportError(f"the base has no tensor {name!r} for {module.module!r}")
+        if module.weight is None:
+            continue
+        stored = tensor_values(tensors[name])
+        fit = _cosine(plan.to_gguf(name, module.weight), stored)
+        if fit < LEAST_COSINE:
+            other = _cosine(module.weight, stored)
+            raise ExportError(
+                f"{name!r} does not match the weight that was trained (cosine {fit:.4f}, "
+                f"without re-ordering {other:.4f}); the adapter would be wrong, nothing is written"
+            )
+
+
+def _update(plan: Layout, module: LoraModule) -> tuple[str, Update]:
+    name = f"{plan.gguf_name(module.module)}.weight"
+    b = plan.to_gguf(name, module.b * np.float32(module.scale))
+    return name, lambda: b @ module.a
+
+
+def _fim_metadata(fim: FimTokens | None) -> dict[str, int | str]:
+    if fim is None:
+        return {}
+    keys = gguf.Keys.Tokenizer
+    return {
+        keys.FIM_SUF_ID: fim.suffix_id,
+        keys.FIM_PRE_ID: fim.prefix_id,
+        keys.FIM_MID_ID: fim.middle_id,
+    }
+
+
+def _cosine(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:
+    if left.shape != right.shape:
+        return 0.0
+    norms = float(np.linalg.norm(left)) * float(np.linalg.norm(right))
+    return float(np.vdot(left, right)) / norms if norms else 1.0

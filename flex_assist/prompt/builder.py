@@ -1,0 +1,143 @@
+"""From a cursor to token ids.
+
+The layout, slow-changing parts first, so that a keystroke only appends:
+
+    pieces of other files | SUFFIX text after the cursor | PREFIX path, text before the cursor
+
+A base model without infilling tokens gets the same without the suffix. The text before the cursor
+is cut into blocks of whole lines, at line numbers that do not depend on the cursor; the window
+moves by whole blocks. A block begins with its line break, as tokenizers join a line break with the
+indentation that follows it: so the ids of the blocks, put together, are the ids of the whole.
+
+Two steps, because tokenizing is the engine's work: ``outline`` says which texts to encode,
+``assemble`` fits their ids into the budget.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flex_assist.adapters.manifest import FimTokens
+from flex_assist.config import PromptSettings
+from flex_assist.language import Language
+from flex_assist.prompt.retrieval import Chunk
+
+BLOCK_LINES = 8
+# No vocabulary in use has tokens of source code longer than this on average.
+MAX_BYTES_PER_TOKEN = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outline:
+    """Texts whose token ids are wanted. ``answer`` is set in training only."""
+
+    chunks: tuple[str, ...]
+    after: str
+    header: str
+    blocks: tuple[str, ...]
+    answer: str = ""
+
+    def texts(self) -> list[str]:
+        """All texts, in the order in which ``assemble`` takes their ids."""
+        texts = [*self.chunks, self.after, self.header, *self.blocks]
+        return [*texts, self.blocks[-1] + self.answer] if self.answer else texts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """Token ids, and what they are made of.
+
+    Attributes:
+        parts: Name and number of tokens of each part, in order, e.g. ``("suffix", 128)``.
+        answer_tokens: How many of the last tokens hold the answer (training only). Its first
+            token may begin in the text before it.
+    """
+
+    tokens: tuple[int, ...]
+    parts: tuple[tuple[str, int], ...]
+    answer_tokens: int = 0
+
+
+def comment(language: Language | None, text: str) -> str:
+    """``text`` as a comment line of the language."""
+    return f"{language.line_comment if language else '#'} {text}"
+
+
+def outline(
+    before: str, after: str, *, path: str | None, language: Language | None,
+    chunks: Sequence[Chunk], settings: PromptSettings, answer: str = "",
+) -> Outline:
+    """Say which texts make the prompt of a cursor, before any budget."""  # fmt: skip
+    named = path.replace("\n", " ") if path else None
+    return Outline(
+        chunks=tuple(f"{comment(language, chunk.path)}\n{chunk.text}\n\n" for chunk in chunks),
+        after=after[: settings.suffix_tokens * MAX_BYTES_PER_TOKEN],
+        header=comment(language, named) if named else "",
+        blocks=_blocks(before, settings.prefix_tokens * MAX_BYTES_PER_TOKEN),
+        answer=answer,
+    )
+
+
+def assemble(
+    outline: Outline, ids: Sequence[Sequence[int]], fim: FimTokens | None, settings: PromptSettings
+) -> Prompt:
+    """Put the ids of ``outline.texts()`` together within the budget.
+
+    Args:
+        fim: The infilling tokens; None leaves the text after the cursor out.
+    """
+    count = len(outline.chunks)
+    chunks = _first_that_fit(ids[:count], settings.retrieval_tokens)
+    suffix, header = list(ids[count][: settings.suffix_tokens]), list(ids[count + 1])
+    blocks = ids[count + 2 : count + 2 + len(outline.blocks)]
+    prefix, answer = _last_that_fit(blocks, settings.prefix_tokens), 0
+    if outline.answer:
+        joined, last = list(ids[-1]), blocks[-1][-settings.prefix_tokens :]
+        before = prefix[: len(prefix) - len(last)]
+        cut = max(0, len(blocks[-1]) - settings.prefix_tokens)
+        answer = len(joined) - _common(joined, blocks[-1])
+        prefix = before + joined[cut:]
+    parts = [("retrieval", chunks)]
+    if fim is not None:
+        parts += [("suffix", [fim.suffix_id, *suffix]), ("start", [fim.prefix_id])]
+    parts += [("path", header), ("prefix", prefix)]
+    return Prompt(
+        tokens=tuple(token for _, part in parts for token in part),
+        parts=tuple((name, len(part)) for name, part in parts),
+        answer_tokens=answer,
+    )
+
+
+def _blocks(before: str, max_characters: int) -> tuple[str, ...]:
+    """Cut into blocks that begin with a line break, at line numbers divisible by the block size."""
+    lines = before.split("\n")
+    blocks, size = [], 0
+    end = len(lines)
+    while end > 0 and (size <= max_characters or not blocks):
+        start = (end - 1) // BLOCK_LINES * BLOCK_LINES
+        text = "\n" + "\n".join(lines[start:end])
+        blocks.append(text)
+        size += len(text)
+        end = start
+    return tuple(reversed(blocks))
+
+
+def _first_that_fit(parts: Sequence[Sequence[int]], budget: int) -> list[int]:
+    chosen: list[int] = []
+    for part in parts:
+        if len(chosen) + len(part) <= budget:
+            chosen.extend(part)
+    return chosen
+
+
+def _last_that_fit(parts: Sequence[Sequence[int]], budget: int) -> list[int]:
+    chosen = list(parts[-1][-budget:])
+    for part in reversed(parts[:-1]):
+        if len(chosen) + len(part) > budget:
+            break
+        chosen = [*part, *chosen]
+    return chosen
+
+
+def _common(left: Sequence[int], right: Sequence[int]) -> int:
+    pairs = enumerate(zip(left, right, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(left), len(right)))

@@ -1,0 +1,190 @@
+"""Which files a repository consists of: by git where it is a checkout, else by walking."""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pathspec
+from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
+
+from flex_assist.errors import DataError
+from flex_assist.repository import git
+from flex_assist.repository.documents import Objection
+from flex_assist.repository.reading import TreeReader
+
+IGNORE_FILE = ".flexassistignore"
+MAX_IGNORE_BYTES = 256 * 1024
+MAX_WILDCARDS = 4
+METADATA_FOLDERS = frozenset({".git", ".hg", ".svn", ".jj"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A path that was found; with an objection it must not be read."""
+
+    path: str
+    objection: Objection | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """The entries of a repository, sorted by path, each once.
+
+    Files that git's ignore rules name are not in it.
+    """
+
+    source: Literal["git", "walk"]
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rules:
+    """The rules of one ignore file, for paths that begin with ``prefix``."""
+
+    prefix: str
+    spec: pathspec.GitIgnoreSpec
+
+
+def list_repository(root: Path) -> Listing:
+    """All files below ``root`` that git would show, and why some of them must not be read.
+
+    Raises:
+        DataError: ``root`` is no folder that can be listed, or its ``.flexassistignore`` is there
+            but cannot be read.
+    """
+    _require_directory(root)
+    reader = TreeReader(root)
+    own = _own_rules(reader)
+    names = git.tracked_and_new(root)
+    if names:
+        entries = tuple(_judge(name, reader, own) for name in names)
+        return Listing(source="git", entries=entries)
+    # An empty answer also comes for a folder that a checkout around it ignores.
+    found = sorted(_walk(root, reader), key=lambda entry: entry.path)
+    judged = tuple(e if e.objection else _judge(e.path, reader, own) for e in found)
+    return Listing(source="walk", entries=judged)
+
+
+def list_given(root: Path, paths: list[str]) -> Listing:
+    """Exactly ``paths`` (relative to ``root``), as far as they exist and may be read.
+
+    Raises:
+        DataError: As ``list_repository``.
+    """
+    _require_directory(root)
+    reader = TreeReader(root)
+    own = _own_rules(reader)
+    entries = tuple(_judge(path, reader, own) for path in sorted(set(paths)))
+    return Listing(source="walk", entries=entries)
+
+
+def compile_rules(text: str) -> pathspec.GitIgnoreSpec:
+    """The rules of an ignore file in gitignore form. Lines that are no pattern are left out."""
+    patterns: list[GitIgnoreSpecPattern] = []
+    for line in text.split("\n"):
+        tame = _tame(line.removesuffix("\r"))
+        if tame is None:
+            continue
+        try:
+            patterns.extend(pathspec.GitIgnoreSpec.from_lines([tame], backend="simple").patterns)
+        except ValueError:
+            continue
+    return pathspec.GitIgnoreSpec(patterns, backend="simple")
+
+
+def _tame(line: str) -> str | None:
+    """``line``, or a wider pattern where matching it could take for ever.
+
+    Patterns become regular expressions that backtrack: with k stars a name of n letters can cost
+    n to the power of k. A hostile line is widened to its folder, so that it can only leave out
+    too much; a negated one is dropped for the same reason.
+    """
+    if len(re.findall(r"\*+", line)) <= MAX_WILDCARDS or line.startswith("#"):
+        return line
+    if line.startswith("!"):
+        return None
+    folder, slash, _ = line[: line.find("*")].rpartition("/")
+    return folder + slash + "*"
+
+
+def _require_directory(root: Path) -> None:
+    try:
+        with os.scandir(root):
+            return
+    except OSError as error:
+        raise DataError(
+            f"{str(root)!r} cannot be read as a folder: {error.strerror}. "
+            "Give the root of a repository that you may read"
+        ) from error
+
+
+def _own_rules(reader: TreeReader) -> pathspec.GitIgnoreSpec | None:
+    data = reader.read(IGNORE_FILE, MAX_IGNORE_BYTES)
+    if isinstance(data, bytes):
+        return compile_rules(data.decode("utf-8", "surrogateescape"))
+    if data.rule == "missing":
+        return None
+    # Going on would use files that somebody wanted left out.
+    raise DataError(
+        f"{IGNORE_FILE} cannot be read ({data.rule}). Make it a plain file that you may read"
+    )
+
+
+def _judge(name: str, reader: TreeReader, own: pathspec.GitIgnoreSpec | None) -> Entry:
+    path = name.rstrip("/")
+    if not METADATA_FOLDERS.isdisjoint(path.split("/")):
+        return Entry(path=path, objection=Objection(rule="repository-metadata"))
+    if own is not None and own.match_file(path):
+        return Entry(path=path, objection=Objection(rule="ignored", value=IGNORE_FILE))
+    objection = reader.obstacle(path)
+    if objection == Objection(rule="not-a-file", value="directory"):
+        objection = Objection(rule="nested-repository")
+    return Entry(path=path, objection=objection)
+
+
+def _walk(root: Path, reader: TreeReader) -> Iterator[Entry]:
+    exclude = _rules_of(reader, "", ".git/info/exclude")
+    pending: list[tuple[str, tuple[_Rules, ...]]] = [("", exclude)]
+    while pending:
+        folder, rules = pending.pop()
+        rules = rules + _rules_of(reader, folder, ".gitignore")
+        try:
+            with os.scandir(os.path.join(root, folder)) as found:
+                children = [(item.name, item.is_dir(follow_symlinks=False)) for item in found]
+        except OSError as error:
+            reason = Objection(rule="unreadable", value=error.strerror)
+            yield Entry(path=folder, objection=reason)
+            continue
+        if folder and any(name == ".git" for name, _ in children):
+            yield Entry(path=folder, objection=Objection(rule="nested-repository"))
+            continue
+        for name, is_folder in children:
+            path = f"{folder}/{name}" if folder else name
+            if name in METADATA_FOLDERS or _is_ignored(path, is_folder, rules):
+                continue
+            if is_folder:
+                pending.append((path, rules))
+            else:
+                yield Entry(path=path)
+
+
+def _rules_of(reader: TreeReader, folder: str, name: str) -> tuple[_Rules, ...]:
+    prefix = f"{folder}/" if folder else ""
+    data = reader.read(prefix + name, MAX_IGNORE_BYTES)
+    # Git, too, goes on without an ignore file that is a link or cannot be read.
+    if not isinstance(data, bytes):
+        return ()
+    return (_Rules(prefix=prefix, spec=compile_rules(data.decode("utf-8", "surrogateescape"))),)
+
+
+def _is_ignored(path: str, is_folder: bool, rules: tuple[_Rules, ...]) -> bool:
+    # The innermost file that says anything decides.
+    for one in reversed(rules):
+        inside = path[len(one.prefix) :] + ("/" if is_folder else "")
+        decided = one.spec.check_file(inside).include
+        if decided is not None:
+            return decided
+    return False

@@ -1,0 +1,1 @@
+"""One module for each method. They translate between the protocol and the session, no more."""

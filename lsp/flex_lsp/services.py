@@ -1,0 +1,146 @@
+"""One completion service for each repository that is open, all over one engine.
+
+Nothing heavy is imported before it is needed: the editor waits for ``initialize``.
+"""
+
+import asyncio
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from flex_assist.complete.request import Completion, CompletionRequest
+from flex_assist.config import Settings
+from flex_assist.locations import Locations
+
+_HEAVY = ("flex_assist.complete.service", "flex_assist.engine.client")
+
+
+class Completer(Protocol):
+    """What the server asks of ``flex_assist.complete.service.CompletionService``."""
+
+    async def complete(self, request: CompletionRequest) -> Completion:
+        """Complete at a cursor."""
+        ...
+
+    async def warm(self, language: str | None) -> None:
+        """Load what the first completion in ``language`` needs."""
+        ...
+
+    def refresh(self) -> None:
+        """Look at the repository again."""
+        ...
+
+
+class Backend(Protocol):
+    """Makes services. The real one is ``EngineBackend``; tests bring their own."""
+
+    async def prepare(self) -> None:
+        """Import what is heavy. Does not block the event loop."""
+        ...
+
+    def service(self, settings: Settings, root: Path | None) -> Completer:
+        """A service for one repository, or for files of none. Cheap, after ``prepare``."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the engine."""
+        ...
+
+
+class EngineBackend:
+    """Services over the shared engine host."""
+
+    def __init__(self, locations: Locations) -> None:
+        self._locations = locations
+        self._engine: Any = None
+        self._retired: list[Any] = []
+        self._engine_settings: object = None
+        self._imported: asyncio.Future[None] | None = None
+
+    async def prepare(self) -> None:
+        """Import the completion code in a thread, once."""
+        if self._imported is None:
+            self._imported = asyncio.ensure_future(asyncio.to_thread(_import_heavy))
+        await asyncio.shield(self._imported)
+
+    def service(self, settings: Settings, root: Path | None) -> Completer:
+        """A service over the engine; a new engine if the engine's settings have changed."""
+        from flex_assist.engine.client import HostEngine
+
+        from flex_assist.complete.service import CompletionService
+
+        if self._engine is None or settings.engine != self._engine_settings:
+            self._retired += [self._engine] if self._engine is not None else []
+            self._engine = HostEngine(self._locations, settings.engine)
+            self._engine_settings = settings.engine
+        return CompletionService(
+            engine=self._engine, settings=settings, locations=self._locations, root=root
+        )
+
+    async def close(self) -> None:
+        """Close the connection; the host lives on for other editors."""
+        engines = [*self._retired, self._engine]
+        self._engine, self._retired = None, []
+        for engine in engines:
+            if engine is not None:
+                await engine.close()
+
+
+class Services:
+    """The services in use, by repository; each with the settings it was made with."""
+
+    def __init__(self, backend: Backend, settings_of: Callable[[Path | None], Settings]) -> None:
+        self._backend = backend
+        self._settings_of = settings_of
+        self._settings: dict[Path | None, Settings] = {}
+        self._services: dict[Path | None, Completer] = {}
+        self._warm: set[tuple[Path | None, str | None]] = set()
+
+    def settings(self, root: Path | None) -> Settings:
+        """The settings for a repository, read once until ``reset``."""
+        if root not in self._settings:
+            self._settings[root] = self._settings_of(root)
+        return self._settings[root]
+
+    async def get(self, root: Path | None) -> Completer:
+        """The service for a repository."""
+        await self._backend.prepare()
+        if root not in self._services:
+            self._services[root] = self._backend.service(self.settings(root), root)
+        return self._services[root]
+
+    async def warm(self, root: Path | None, language: str | None) -> bool:
+        """Load what a language needs, once; False if that was done or begun before."""
+        if (root, language) in self._warm:
+            return False
+        self._warm.add((root, language))
+        try:
+            await (await self.get(root)).warm(language)
+        except BaseException:
+            self._warm.discard((root, language))
+            raise
+        return True
+
+    def promoted(self, root: Path | None) -> list[str | None]:
+        """New adapters are there: gives the languages to warm again."""
+        if root in self._services:
+            self._services[root].refresh()
+        stale = [key for key in self._warm if key[0] == root]
+        self._warm.difference_update(stale)
+        return [language for _, language in stale]
+
+    def reset(self) -> None:
+        """The settings may have changed: make everything anew when it is next asked for."""
+        self._settings.clear()
+        self._services.clear()
+        self._warm.clear()
+
+    async def close(self) -> None:
+        """Let go of the engine."""
+        await self._backend.close()
+
+
+def _import_heavy() -> None:
+    for module in _HEAVY:
+        importlib.import_module(module)

@@ -1,0 +1,282 @@
+"""The state of one editor's session. Only this object changes it; handlers only translate."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from flex_assist.complete.request import Completion, CompletionRequest
+from flex_assist.config import Settings
+from flex_assist.errors import Cancelled, FlexAssistError
+from flex_assist.language import resolve
+from flex_assist.locations import Locations
+from flex_lsp import promotion, settings
+from flex_lsp.document import Document, Edit, file_path, opened
+from flex_lsp.history import History, Outcome, Record, Surface
+from flex_lsp.line_index import Encoding
+from flex_lsp.scheduling import Newest, Superseded
+from flex_lsp.services import Backend, Services
+from flex_lsp.settings import EditorOptions
+from flex_lsp.status import Status, StatusBoard
+
+# What ``completion.disabled_languages`` calls a document in no language that we know.
+UNKNOWN_LANGUAGE = "unknown"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """A cursor in an open document.
+
+    Attributes:
+        before: The text up to the cursor, with a menu's selected item in place if there is one.
+        after: The text from the cursor on.
+        position: Line and character as the editor counts them.
+        invoked: Asked for by hand: no waiting for more keys.
+    """
+
+    document: Document
+    before: str
+    after: str
+    position: tuple[int, int]
+    surface: Surface
+    invoked: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suggestion:
+    """What to show; ``text`` is empty when there is nothing to show."""
+
+    identity: str
+    text: str
+    adapter: str = ""
+
+
+class Session:
+    """Documents, repositories, settings and running requests of one editor."""
+
+    def __init__(self, *, locations: Locations, backend: Backend, board: StatusBoard) -> None:
+        self.board = board
+        self.history = History()
+        self.encoding = Encoding.UTF16
+        self.roots: tuple[Path, ...] = ()
+        self.editor = EditorOptions()
+        self._initial_options: object = None
+        self._locations = locations
+        self._services = Services(backend, self._load_settings)
+        self._newest = Newest()
+        self._documents: dict[str, Document] = {}
+        self._reported: set[str] = set()
+        self._background: set[asyncio.Task[None]] = set()
+
+    # --- what the editor tells --------------------------------------------------------------
+
+    def configure(self, initial: object, encoding: Encoding, roots: Iterable[Path]) -> None:
+        """What ``initialize`` says."""
+        self._initial_options = initial
+        self.editor = settings.read_options(initial)
+        self.encoding = encoding
+        self.roots = tuple(roots)
+
+    def reconfigure(self, options: object) -> None:
+        """New options win over those of ``initialize``."""
+        editor = settings.read_options(self._initial_options, options)
+        if editor != self.editor:
+            self.editor = editor
+            self._services.reset()
+            self.start(watch=False)
+
+    def change_roots(self, added: Iterable[Path], removed: Iterable[Path]) -> None:
+        """Folders of the workspace come and go."""
+        gone = set(removed)
+        kept = [root for root in self.roots if root not in gone]
+        self.roots = tuple(dict.fromkeys([*kept, *added]))
+
+    def open(self, uri: str, language_id: str | None, version: int, text: str) -> None:
+        """A document is opened: the adapter of its language is loaded ahead."""
+        self._documents[uri] = opened(uri, language_id, version, text)
+        language = resolve(language_id, file_path(uri))
+        root = self._place(uri)[0]
+        if language is not None and self._off(root, language_id, language.name) is None:
+            self._spawn(self._warm(root, language.name))
+
+    def change(self, uri: str, version: int, edits: Iterable[Edit]) -> None:
+        """The text of a document changes; what runs for the old text is given up."""
+        document = self._documents.get(uri)
+        if document is None:
+            logger.warning("a change of a document that is not open was ignored")
+            return
+        changed = document.edited(edits, version, self.encoding)
+        self._documents[uri] = changed
+        if changed.text != document.text:
+            self._newest.supersede(uri)
+
+    def close_document(self, uri: str) -> None:
+        """A document is closed."""
+        self._documents.pop(uri, None)
+        self._newest.supersede(uri)
+
+    def document(self, uri: str) -> Document | None:
+        """The newest snapshot of a document."""
+        return self._documents.get(uri)
+
+    # --- completing -------------------------------------------------------------------------
+
+    async def suggest(self, query: Query) -> Suggestion | None:
+        """A suggestion; None if a newer request or a change of the text took over."""
+        identity = self.history.new_identity()
+        root, path = self._place(query.document.uri)
+        completion = self._services.settings(root).completion
+        delay_s = 0.0 if query.invoked else completion.debounce_ms / 1000
+        language = resolve(query.document.language_id, path)
+        off = self._off(root, query.document.language_id, language.name if language else None)
+        if off is not None:
+            self._record(identity, query, "off", note=off)
+            return Suggestion(identity=identity, text="")
+        try:
+            return await self._newest.run(
+                (query.document.uri, query.surface),
+                delay_s,
+                lambda: self._answer(identity, query, root, path, completion.timeout_s),
+            )
+        except Superseded:
+            self._record(identity, query, "superseded")
+            return None
+
+    async def _answer(
+        self, identity: str, query: Query, root: Path | None, path: str | None, timeout_s: float
+    ) -> Suggestion:
+        try:
+            async with asyncio.timeout(timeout_s):
+                completion = await self._complete(query, root, path)
+        except TimeoutError:
+            self._record(identity, query, "failed", note=f"gave up after {timeout_s:g} s")
+            return Suggestion(identity=identity, text="")
+        except Cancelled:
+            self._record(identity, query, "failed", note="the engine withdrew the request")
+            return Suggestion(identity=identity, text="")
+        except FlexAssistError as error:
+            self.board.error(str(error))
+            self._record(identity, query, "failed", note=str(error))
+            return Suggestion(identity=identity, text="")
+        except Exception as error:
+            # The dispatch boundary: a fault of ours must not reach the editor with every key.
+            logger.exception("a completion failed")
+            self.board.error(f"a completion failed: {type(error).__name__}: see the server's log")
+            self._record(identity, query, "failed", note=repr(error))
+            return Suggestion(identity=identity, text="")
+        self.board.ready(completion.language, completion.adapter, completion.reason)
+        outcome: Outcome = "shown" if completion.text.strip() else "nothing"
+        self._record(identity, query, outcome, completion)
+        text = completion.text if outcome == "shown" else ""
+        return Suggestion(identity=identity, text=text, adapter=completion.adapter)
+
+    async def _complete(self, query: Query, root: Path | None, path: str | None) -> Completion:
+        service = await self._services.get(root)
+        return await service.complete(
+            CompletionRequest(
+                before=query.before,
+                after=query.after,
+                path=path,
+                language_id=query.document.language_id,
+                trigger="invoked" if query.invoked else "automatic",
+            )
+        )
+
+    def _record(
+        self, identity: str, query: Query, outcome: Outcome,
+        completion: Completion | None = None, note: str = "",
+    ) -> None:  # fmt: skip
+        line, character = query.position
+        self.history.add(
+            Record(
+                identity=identity, uri=query.document.uri, line=line, character=character,
+                surface=query.surface, outcome=outcome, completion=completion, note=note,
+            )
+        )  # fmt: skip
+
+    # --- in the background ------------------------------------------------------------------
+
+    def start(self, *, watch: bool = True) -> None:
+        """After ``initialized``: load the model, and look out for new adapters."""
+        for root in self.roots or (None,):
+            self._spawn(self._warm(root, None))
+        if watch:
+            self._spawn(self._watch())
+
+    async def close(self) -> None:
+        """Stop what runs and let go of the engine."""
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._services.close()
+
+    async def _warm(self, root: Path | None, language: str | None) -> None:
+        if not self._services.settings(root).completion.enabled:
+            self.board.set(Status(state="off", message="completions are turned off"))
+            return
+        if self.board.current.state == "starting":
+            self.board.set(Status(state="loading", message="loading the model"))
+        try:
+            await self._services.warm(root, language)
+        except FlexAssistError as error:
+            self.board.error(str(error))
+        else:
+            if self.board.current.state in ("loading", "error"):
+                self.board.ready(None, None, "")
+
+    async def _watch(self) -> None:
+        seen: dict[Path, frozenset[tuple[str, str]]] = {}
+        while True:
+            for root in self.roots:
+                found = await asyncio.to_thread(promotion.active_versions, self._locations, root)
+                if seen.setdefault(root, found) != found:
+                    seen[root] = found
+                    for language in self._services.promoted(root):
+                        self._spawn(self._warm(root, language))
+            await asyncio.sleep(promotion.POLL_INTERVAL_S)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("work in the background failed", exc_info=error)
+            self.board.error(f"{type(error).__name__}: {error}")
+
+    # --- looking up -------------------------------------------------------------------------
+
+    def _place(self, uri: str) -> tuple[Path | None, str | None]:
+        """The repository of a document and its path there, as ``CompletionRequest`` wants it."""
+        path = file_path(uri)
+        if path is None:
+            return (self.roots[0] if self.roots else None), None
+        inside = [root for root in self.roots if path.is_relative_to(root)]
+        if not inside:
+            return None, path.as_posix()
+        root = max(inside, key=lambda each: len(each.parts))
+        return root, PurePath(path).relative_to(root).as_posix()
+
+    def _off(self, root: Path | None, language_id: str | None, name: str | None) -> str | None:
+        """Why there is no completion for a language by the settings; None if there is one."""
+        completion = self._services.settings(root).completion
+        if not completion.enabled:
+            return "completion.enabled is false"
+        for each in (name, language_id, None if name else UNKNOWN_LANGUAGE):
+            if each is not None and each in completion.disabled_languages:
+                return f"completion.disabled_languages has {each!r}"
+        return None
+
+    def _load_settings(self, root: Path | None) -> Settings:
+        return settings.load(self._locations, root, self.editor, self._report)
+
+    def _report(self, message: str) -> None:
+        if message not in self._reported:
+            self._reported.add(message)
+            self.board.warn(message)

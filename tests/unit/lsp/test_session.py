@@ -1,0 +1,192 @@
+"""What the session does beside completing: states, places, warming, promotions."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from flex_assist.complete.request import Completion, CompletionRequest
+from flex_assist.config import Settings
+from flex_assist.errors import Cancelled, ModelError
+from flex_assist.locations import Locations, repository_id
+from flex_lsp import promotion
+from flex_lsp.line_index import Encoding
+from flex_lsp.session import Query, Session
+from flex_lsp.status import Status, StatusBoard
+
+Told = list[Status | str]
+
+
+class Model:
+    """A backend and its services; notes what is asked of it."""
+
+    def __init__(self) -> None:
+        self.asked: list[CompletionRequest] = []
+        self.warmed: list[tuple[str | None, str | None]] = []
+        self.refreshed = 0
+        self.closed = False
+        self.fault: Exception | None = None
+
+    async def prepare(self) -> None:
+        await asyncio.sleep(0)
+
+    def service(self, settings: Settings, root: Path | None) -> "ModelOfRoot":
+        return ModelOfRoot(self, root)
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class ModelOfRoot:
+    """The service of one root."""
+
+    def __init__(self, model: Model, root: Path | None) -> None:
+        self.model = model
+        self.root = root
+
+    async def complete(self, request: CompletionRequest) -> Completion:
+        self.model.asked.append(request)
+        if self.model.fault is not None:
+            raise self.model.fault
+        return Completion(text="!", language="python", adapter="python", reason="it is active")
+
+    async def warm(self, language: str | None) -> None:
+        self.model.warmed.append((self.root.name if self.root else None, language))
+        if self.model.fault is not None:
+            raise self.model.fault
+
+    def refresh(self) -> None:
+        self.model.refreshed += 1
+
+
+@pytest.fixture
+def model() -> Model:
+    return Model()
+
+
+@pytest.fixture
+def told() -> Told:
+    return []
+
+
+@pytest.fixture
+def locations(tmp_path: Path) -> Locations:
+    return Locations(**{name: tmp_path / name for name in ("config", "data", "cache", "runtime")})
+
+
+@pytest.fixture
+async def session(model: Model, told: Told, locations: Locations) -> AsyncIterator[Session]:
+    board = StatusBoard(told.append, told.append)
+    session = Session(locations=locations, backend=model, board=board)
+    yield session
+    await session.close()
+    assert model.closed
+
+
+async def settle(done: Callable[[], bool]) -> None:
+    async with asyncio.timeout(2):
+        while not done():
+            await asyncio.sleep(0.001)
+
+
+def ask(session: Session, uri: str) -> Awaitable[object]:
+    document = session.document(uri)
+    assert document is not None
+    text = document.text
+    query = Query(
+        document=document, before=text, after="", position=(0, len(text)), surface="inline",
+        invoked=True,
+    )  # fmt: skip
+    return session.suggest(query)
+
+
+async def test_each_root_and_language_is_warmed_once(
+    session: Session, model: Model, told: Told
+) -> None:
+    session.configure(None, Encoding.UTF8, [Path("/a"), Path("/b")])
+    session.start(watch=False)
+    for uri in ("file:///a/x.py", "file:///a/y.py", "file:///b/x.py", "file:///c/x.py"):
+        session.open(uri, "python", 1, "")
+    session.open("file:///a/z.cob", "cobol", 1, "")
+    await settle(lambda: len(model.warmed) >= 5)
+    await asyncio.sleep(0.005)
+    expected = [(None, "python"), ("a", "python"), ("a", None), ("b", "python"), ("b", None)]
+    assert sorted(model.warmed, key=str) == sorted(expected, key=str)
+    assert [s.state for s in told if isinstance(s, Status)] == ["loading", "ready"]
+
+
+async def test_a_model_that_cannot_be_loaded_is_told_once(
+    session: Session, model: Model, told: Told
+) -> None:
+    model.fault = ModelError("the model is not there: flex-assist doctor --fix")
+    session.configure(None, Encoding.UTF8, [Path("/a"), Path("/b")])
+    session.start(watch=False)
+    session.open("file:///a/x.py", "python", 1, "x")
+    await settle(lambda: len(model.warmed) == 3)
+    await ask(session, "file:///a/x.py")
+    assert [s for s in told if isinstance(s, str)] == [str(model.fault)]
+    model.fault = None
+    await ask(session, "file:///a/x.py")
+    assert session.board.current.state == "ready"
+    assert session.board.current.message == "python: python (it is active)"
+
+
+async def test_a_request_that_the_engine_withdrew_is_no_error(
+    session: Session, model: Model, told: Told
+) -> None:
+    model.fault = Cancelled("withdrawn")
+    session.open("untitled:1", "plaintext", 1, "x")
+    suggestion = await ask(session, "untitled:1")
+    assert getattr(suggestion, "text", None) == ""
+    assert told == []
+
+
+async def test_a_model_that_is_too_slow_is_given_up(session: Session, model: Model) -> None:
+    session.configure({"completion": {"timeoutS": 0.1}}, Encoding.UTF8, [])
+    session.open("untitled:1", "plaintext", 1, "x")
+    model.prepare = lambda: asyncio.sleep(60)  # type: ignore[method-assign]
+    await ask(session, "untitled:1")
+    record = session.history.last()
+    assert record is not None
+    assert (record.outcome, record.note) == ("failed", "gave up after 0.1 s")
+
+
+async def test_the_nearest_folder_is_the_repository(session: Session, model: Model) -> None:
+    session.configure(None, Encoding.UTF8, [Path("/w"), Path("/w/in")])
+    session.change_roots([Path("/new")], [Path("/w")])
+    for uri in ("file:///w/in/m/x.py", "file:///w/x.py", "file:///new/x.py", "untitled:1"):
+        session.open(uri, "python", 1, "x")
+        await ask(session, uri)
+    assert [request.path for request in model.asked] == ["m/x.py", "/w/x.py", "x.py", None]
+
+
+async def test_settings_that_change_count_at_once(session: Session, model: Model) -> None:
+    session.configure({"completion": {"enabled": False}}, Encoding.UTF8, [])
+    session.open("untitled:1", "python", 1, "x")
+    await ask(session, "untitled:1")
+    assert model.asked == []
+    session.reconfigure({"completion": {"enabled": True}})
+    await ask(session, "untitled:1")
+    assert len(model.asked) == 1
+
+
+async def test_a_promotion_is_noticed(
+    session: Session, model: Model, locations: Locations, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(promotion, "POLL_INTERVAL_S", 0.002)
+    root = tmp_path / "repository"
+    root.mkdir()
+    pointer = locations.adapters / repository_id(root) / "python" / "active"
+    pointer.parent.mkdir(parents=True)
+    session.configure(None, Encoding.UTF8, [root])
+    session.start()
+    session.open((root / "x.py").as_uri(), "python", 1, "x")
+    await settle(lambda: len(model.warmed) == 2)
+    await asyncio.sleep(0.01)
+    assert model.refreshed == 0
+    pointer.write_text("20260101T000000Z-0000\n")
+    await settle(lambda: len(model.warmed) == 4)
+    assert model.refreshed == 1
+    assert model.warmed.count(("repository", "python")) == 2

@@ -1,0 +1,1 @@
+"""Adapts a base model to a repository: one LoRA adapter per language."""

@@ -1,0 +1,85 @@
+"""The base model as the trainer computes with it: a GGUF file, dequantized into transformers."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from gguf import GGUFReader
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from flex_assist.errors import ModelError
+from flex_assist.models.architectures import Layout, layout
+from flex_assist.models.gguf_file import architecture, field, open_gguf, tensor_values
+
+WEIGHT = ".weight"
+
+
+def load_base(path: Path, device: torch.device, dtype: torch.dtype) -> LlamaForCausalLM:
+    """Build the model that a GGUF file holds, frozen, on ``device``.
+
+    Raises:
+        ModelError: The file is damaged or its family is not supported.
+    """
+    reader = open_gguf(path)
+    name = architecture(reader)
+    plan = layout(reader, name)
+    config = _config(reader, name)
+    # Plain matrix products are faster than the fused kernel on a CPU at these lengths.
+    config._attn_implementation = "eager" if device.type == "cpu" else "sdpa"
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config)
+    _fill(model, _tensors(reader, plan, model), dtype)
+    model.requires_grad_(False)
+    model.config.use_cache = False
+    return model.to(device).eval()
+
+
+def _config(reader: GGUFReader, name: str) -> LlamaConfig:
+    def value(key: str, default: Any = None) -> Any:
+        return field(reader, f"{name}.{key}", default)
+
+    heads = int(value("attention.head_count"))
+    tensors = {tensor.name for tensor in reader.tensors}
+    embedding = next(t for t in reader.tensors if t.name == "token_embd.weight")
+    return LlamaConfig(
+        vocab_size=int(embedding.shape[1]),
+        hidden_size=int(value("embedding_length")),
+        intermediate_size=int(value("feed_forward_length")),
+        num_hidden_layers=int(value("block_count")),
+        num_attention_heads=heads,
+        num_key_value_heads=int(value("attention.head_count_kv", heads)),
+        head_dim=int(value("attention.key_length", int(value("embedding_length")) // heads)),
+        rms_norm_eps=float(value("attention.layer_norm_rms_epsilon")),
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": float(value("rope.freq_base", 10000.0)),
+        },
+        max_position_embeddings=int(value("context_length")),
+        tie_word_embeddings="output.weight" not in tensors,
+    )
+
+
+def _tensors(reader: GGUFReader, plan: Layout, model: nn.Module) -> dict[str, torch.Tensor]:
+    """Every parameter of ``model`` by name, float32, in the trainer's layout."""
+    stored = {tensor.name: tensor for tensor in reader.tensors}
+    found = {}
+    for name, parameter in model.named_parameters():
+        source = plan.gguf_name(name.removesuffix(WEIGHT)) + WEIGHT
+        if source not in stored:
+            raise ModelError(f"the model file has no tensor {source!r}; it is damaged")
+        values = torch.from_numpy(plan.from_gguf(source, tensor_values(stored[source])).copy())
+        if values.shape != parameter.shape:
+            raise ModelError(
+                f"{source!r} has shape {tuple(values.shape)}, expected {tuple(parameter.shape)}"
+            )
+        found[name] = values
+    return found
+
+
+def _fill(model: LlamaForCausalLM, tensors: dict[str, torch.Tensor], dtype: torch.dtype) -> None:
+    weights = {name: tensor.to(dtype) for name, tensor in tensors.items()}
+    model.load_state_dict(weights, strict=False, assign=True)
+    model.tie_weights()
+    # Buffers are computed, not stored: they were made without values.
+    model.model.rotary_emb = type(model.model.rotary_emb)(model.config)

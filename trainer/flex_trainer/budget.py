@@ -1,0 +1,55 @@
+"""How the time of a run is shared out."""
+
+import re
+import time
+from dataclasses import dataclass
+
+from flex_assist.errors import ConfigError
+
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+LEAST_S = 20.0
+# The gate takes at most this share; writing the files of an adapter takes about so long.
+GATE_SHARE = 0.22
+EXPORT_S = 9.0
+# The plan aims a little below the budget: machines are never quite as fast as a probe says.
+AIM = 0.96
+
+
+def parse_seconds(text: str) -> float:
+    """Seconds of ``90s``, ``8m``, ``1h`` or a plain number of seconds.
+
+    Raises:
+        ConfigError: It is none of these, or too short to do anything.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", text)
+    if match is None:
+        raise ConfigError(f"budget {text!r} is not a time; write e.g. 90s, 8m or 1h")
+    seconds = float(match[1]) * UNITS[match[2] or "s"]
+    if seconds < LEAST_S:
+        raise ConfigError(f"budget {text!r} is too short; give at least {LEAST_S:.0f}s")
+    return seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """The time of one run.
+
+    Attributes:
+        started_s: ``time.monotonic()`` when the command began.
+    """
+
+    seconds: float
+    started_s: float
+
+    def left_s(self) -> float:
+        """Seconds that the plan may still use."""
+        return self.started_s + AIM * self.seconds - time.monotonic()
+
+    def gate_s(self, adapters: int) -> float:
+        """Seconds for the gate of one adapter of so many."""
+        return GATE_SHARE * self.seconds / max(1, adapters)
+
+    def training_s(self, adapters: int) -> float:
+        """Seconds for training all adapters, from now on."""
+        after = adapters * (self.gate_s(adapters) + EXPORT_S)
+        return max(5.0, self.left_s() - after)

@@ -1,0 +1,197 @@
+"""``flex-assist adapt``. Light to import: torch comes when the command runs."""
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flex_assist import config
+from flex_assist.cli.output import JSON_HELP, print_json, print_table, say
+from flex_assist.config import Settings
+from flex_assist.errors import ConfigError, DataError, MissingExtraError
+from flex_assist.locations import locate
+
+EXIT_NOTHING_PROMOTED, EXIT_INTERRUPTED = 3, 130
+
+
+def command(
+    repo: Annotated[Path, typer.Argument(help="the repository")] = Path(),
+    language: Annotated[
+        list[str] | None, typer.Option(help="only this language; may be given several times")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="time for the whole command, e.g. 90s, 8m, 1h")
+    ] = None,
+    base: Annotated[str | None, typer.Option(help="base model: a name, or a GGUF file")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="sophia or adamw")] = None,
+    regularizer: Annotated[
+        str | None, typer.Option(help="spectral, paper, l2, permuted or none")
+    ] = None,
+    train_files: Annotated[
+        Path | None, typer.Option(help="file with a list of paths: learn from exactly these")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="seed of everything drawn", min=0)] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with a stopped run")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="only show what would be learnt from")
+    ] = False,
+    progress: Annotated[
+        str | None, typer.Option(help="json: one event a line on standard error")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
+) -> None:
+    """Adapt the base model to a repository: one adapter per language."""
+    if progress not in (None, "json"):
+        raise ConfigError(f"--progress {progress!r} is unknown; only json can be given")
+    root = _root(repo)
+    flags = {
+        "training.budget": budget,
+        "model.base": base,
+        "training.optimizer": optimizer,
+        "training.regularizer": regularizer,
+        "training.seed": seed,
+    }
+    settings = config.load(locate(), root, flags)
+    languages = tuple(language) if language else None
+    files = _listed(train_files) if train_files else None
+    if dry_run:
+        _show_plan(root, settings, languages, files, as_json)
+        return
+    _adapt(root, settings, languages, files, resume, progress == "json", as_json)
+
+
+def _root(repo: Path) -> Path:
+    if not repo.is_dir():
+        raise DataError(f"{str(repo)!r} is not a folder; give the folder of a repository")
+    return repo.resolve()
+
+
+def _listed(path: Path) -> tuple[str, ...]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{str(path)!r} cannot be read: {error}") from error
+    return tuple(line for line in lines if line.strip())
+
+
+def _adapt(
+    root: Path,
+    settings: Settings,
+    languages: tuple[str, ...] | None,
+    files: tuple[str, ...] | None,
+    resume: bool,
+    json_events: bool,
+    as_json: bool,
+) -> None:
+    try:
+        # Before anything that allocates much.
+        from flex_trainer import device
+
+        device.keep_memory()
+        from flex_trainer import events
+        from flex_trainer.adapt import AdaptOptions, Interrupted, adapt
+        from flex_trainer.budget import parse_seconds
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("training", "train") from error
+    options = AdaptOptions(
+        root=root,
+        languages=languages,
+        train_files=files,
+        budget_s=parse_seconds(settings.training.budget),
+        resume=resume,
+    )
+    display: contextlib.AbstractContextManager[events.Listener]
+    if json_events:
+        display = contextlib.nullcontext(events.json_lines)
+    elif as_json or not sys.stderr.isatty():
+        display = contextlib.nullcontext(events.silent)
+    else:
+        display = events.Display()
+    try:
+        with display as listen, _stop_on_interrupt() as stop:
+            result = adapt(options, settings, locate(), listen, stop.is_set)
+    except Interrupted as error:
+        say(f"flex-assist: {error}")
+        raise typer.Exit(EXIT_INTERRUPTED) from error
+    if as_json:
+        print_json(asdict(result))
+    else:
+        _show(result.languages, result.seconds)
+    raise typer.Exit(0 if result.promoted else EXIT_NOTHING_PROMOTED)
+
+
+@contextlib.contextmanager
+def _stop_on_interrupt() -> Iterator[threading.Event]:
+    """The first Ctrl-C asks the run to stop after its step; the second breaks off at once."""
+    stop = threading.Event()
+
+    def ask(number: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        say("stopping after this step; press again to break off")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _show(languages: dict[str, dict[str, object]], seconds: float) -> None:
+    rows = [
+        (name, found["files"], found["verdict"], found["reason"])
+        for name, found in languages.items()
+    ]
+    print_table(("language", "files", "verdict", "reason"), rows)
+    print(f"{seconds:.0f} s")
+
+
+def _show_plan(
+    root: Path,
+    settings: Settings,
+    languages: tuple[str, ...] | None,
+    files: tuple[str, ...] | None,
+    as_json: bool,
+) -> None:
+    from flex_assist.repository.snapshot import take_snapshot
+
+    snapshot = take_snapshot(
+        root, settings.mining, seed=settings.training.seed, languages=languages, train_files=files
+    )
+    counts: dict[str, dict[str, int]] = {}
+    for one in snapshot.verdicts:
+        by_verdict = counts.setdefault(one.language or "-", {})
+        key = one.verdict if one.verdict != "skip" else f"skip: {one.rule}"
+        by_verdict[key] = by_verdict.get(key, 0) + 1
+    if as_json:
+        print_json(
+            {
+                "files": [
+                    {
+                        "path": _printable(one.path), "verdict": one.verdict, "rule": one.rule,
+                        "value": one.value, "language": one.language,
+                    }
+                    for one in snapshot.verdicts
+                ],
+                "languages": counts,
+            }
+        )  # fmt: skip
+        return
+    rows = [
+        (name, verdict, count)
+        for name, by_verdict in sorted(counts.items())
+        for verdict, count in sorted(by_verdict.items())
+    ]
+    print_table(("language", "verdict", "files"), rows)
+
+
+def _printable(path: str) -> str:
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

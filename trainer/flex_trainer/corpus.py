@@ -1,0 +1,150 @@
+"""From documents to samples: the prompts that the server will build, with their answers.
+
+A document is cut into segments; each becomes, in every pass anew, either a plain piece of text or
+an infilling sample whose cursor lies in the segment. So a pass sees every line about once.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from flex_assist.adapters.manifest import FimTokens
+from flex_assist.config import PromptSettings
+from flex_assist.evaluate.spans import Span, SpanSource
+from flex_assist.language import BY_NAME
+from flex_assist.prompt.builder import Outline, assemble, outline
+from flex_assist.prompt.retrieval import RepositoryIndex
+from flex_assist.repository.documents import Document
+
+Encode = Callable[[str], list[int]]
+FIM_SHARE = 0.6
+RETRIEVAL_SHARE = 0.5
+# Clients that put a token between prefix and middle find a model that has seen it.
+MIDDLE_TOKEN_SHARE = 0.1
+PLAIN_TOKENS = 512
+SEGMENT_CHARACTERS = 1600
+# The answer is what the adapter is for; the text around it is learnt along the way.
+ANSWER_WEIGHT = 2.0
+UNLABELLED = -100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """Token ids with a label each (-100 for none) and a weight each."""
+
+    tokens: tuple[int, ...]
+    labels: tuple[int, ...]
+    weights: tuple[float, ...]
+
+
+class Corpus:
+    """The samples of one adapter.
+
+    Args:
+        documents: The training part.
+        encode: Text to ids by the served model's own vocabulary, control tokens as plain text.
+        fim: Infilling tokens to teach.
+        seed: Of everything drawn here.
+    """
+
+    def __init__(
+        self, documents: Sequence[Document], encode: Encode, fim: FimTokens,
+        settings: PromptSettings, seed: int,
+    ) -> None:  # fmt: skip
+        self._documents = sorted(documents, key=lambda document: document.path)
+        self._encode, self._fim, self._settings, self._seed = encode, fim, settings, seed
+        self._cache: dict[str, list[int]] = {}
+        self._spans = [
+            SpanSource(document.text, BY_NAME[document.language]) for document in self._documents
+        ]
+        self._index = RepositoryIndex(self._documents) if settings.retrieval_tokens else None
+        self.tokens = sum(len(encode(document.text)) for document in self._documents)
+
+    def samples(self, epoch: int) -> Iterator[Sample]:
+        """One pass, in random order; the same for the same seed and ``epoch``."""
+        rng = random.Random(f"{self._seed}:{epoch}")
+        segments = [
+            (number, start)
+            for number, document in enumerate(self._documents)
+            for start in range(0, len(document.text), SEGMENT_CHARACTERS)
+        ]
+        rng.shuffle(segments)
+        for number, start in segments:
+            own = random.Random(f"{self._seed}:{epoch}:{self._documents[number].path}:{start}")
+            span = self._spans[number].draw(own, start, start + SEGMENT_CHARACTERS)
+            if span is not None and own.random() < FIM_SHARE:
+                yield self._infilling(number, span, own)
+            else:
+                yield self._plain(number, start)
+
+    def _plain(self, number: int, start: int) -> Sample:
+        document = self._documents[number]
+        text = document.text[start : start + SEGMENT_CHARACTERS + 400]
+        header = outline(
+            "", "", path=document.path, language=BY_NAME[document.language], chunks=(),
+            settings=self._settings,
+        ).header  # fmt: skip
+        prefix = self._cached(header)
+        tokens = tuple([*prefix, *self._encode("\n" + text)][:PLAIN_TOKENS])
+        labels = (UNLABELLED,) * len(prefix) + tokens[len(prefix) :]
+        return Sample(tokens=tokens, labels=labels, weights=(1.0,) * len(tokens))
+
+    def _infilling(self, number: int, span: Span, rng: random.Random) -> Sample:
+        document, language = self._documents[number], BY_NAME[self._documents[number].language]
+        before, after = document.text[: span.start], document.text[span.end :]
+        chunks = []
+        if self._index is not None and rng.random() < RETRIEVAL_SHARE:
+            chunks = self._index.search(
+                before, after, path=document.path, language=document.language,
+                count=self._settings.retrieval_chunks,
+            )  # fmt: skip
+        answer = document.text[span.start : span.end]
+        planned = outline(
+            before, after, path=document.path, language=language, chunks=chunks,
+            settings=self._settings, answer=answer,
+        )  # fmt: skip
+        return self._labelled(planned, separate=rng.random() < MIDDLE_TOKEN_SHARE)
+
+    def _labelled(self, planned: Outline, separate: bool) -> Sample:
+        ids = [self._cached(text) for text in planned.texts()]
+        if separate:
+            # The other form: the prefix is closed, the answer begins afresh after the sentinel.
+            ids[-1] = [*ids[-2], self._fim.middle_id, *self._encode(planned.answer)]
+        prompt = assemble(planned, ids, self._fim, self._settings)
+        tokens = (*prompt.tokens, self._fim.end_id)
+        first_answer = len(tokens) - 1 - prompt.answer_tokens
+        sizes = dict(prompt.parts)
+        context = sizes["retrieval"]
+        header = (context + sizes["suffix"] + sizes["start"],)
+        hidden = set(range(context)) | {context, header[0] - 1}
+        hidden |= set(range(header[0], header[0] + sizes["path"]))
+        hidden |= {at for at, token in enumerate(tokens) if token == self._fim.middle_id}
+        labels = tuple(UNLABELLED if at in hidden else token for at, token in enumerate(tokens))
+        weights = tuple(
+            ANSWER_WEIGHT if at >= first_answer else 1.0 for at in range(len(tokens))
+        )
+        return Sample(tokens=tokens, labels=labels, weights=weights)
+
+    def _cached(self, text: str) -> list[int]:
+        if text not in self._cache:
+            self._cache[text] = self._encode(text)
+        return self._cache[text]
+
+
+def batches(samples: Sequence[Sample], tokens: int, seed: str) -> list[list[Sample]]:
+    """Group samples of like length into batches of at most ``tokens``, padding included.
+
+    Every sample is in one batch; the batches come in random order.
+    """
+    rng = random.Random(seed)
+    keyed = sorted(samples, key=lambda sample: (len(sample.tokens) // 64, rng.random()))
+    grouped: list[list[Sample]] = []
+    for sample in keyed:
+        current = grouped[-1] if grouped else []
+        longest = max([len(sample.tokens), *(len(other.tokens) for other in current)])
+        if not grouped or longest * (len(current) + 1) > tokens:
+            grouped.append([sample])
+        else:
+            current.append(sample)
+    rng.shuffle(grouped)
+    return grouped

@@ -1,0 +1,112 @@
+"""What a run tells while it goes on."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+PHASES = ("mine", "load", "plan", "train", "export", "gate", "promote", "done")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One moment of a run.
+
+    Attributes:
+        phase: One of ``PHASES``.
+        language: The adapter that is worked on, if any.
+        loss: Nats a token, smoothed.
+        eta_s: Seconds to the end of the phase.
+    """
+
+    phase: str
+    language: str | None = None
+    step: int | None = None
+    steps: int | None = None
+    loss: float | None = None
+    tokens_per_s: float | None = None
+    eta_s: float | None = None
+
+
+Listener = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """Tell nobody."""
+
+
+def json_lines(event: Event) -> None:
+    """One JSON object a line, to standard error."""
+    rounded = {
+        key: round(value, 4) if isinstance(value, float) else value
+        for key, value in asdict(event).items()
+    }
+    print(json.dumps(rounded), file=sys.stderr, flush=True)
+
+
+class Display:
+    """A live display in the terminal: a line a phase, with a bar where there are steps."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeElapsedColumn,
+        )
+
+        self._progress: Progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description:<22}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[detail]}"),
+            console=Console(stderr=True),
+        )
+        self._tasks: dict[tuple[str, str | None], int] = {}
+
+    def __enter__(self) -> Listener:
+        self._progress.start()
+        return self.show
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def show(self, event: Event) -> None:
+        """Draw the event."""
+        key = (event.phase, event.language)
+        if key not in self._tasks:
+            self._finish_others()
+            name = f"{event.phase} {event.language or ''}".strip()
+            self._tasks[key] = self._progress.add_task(name, total=event.steps, detail="")
+        self._progress.update(
+            self._tasks[key],  # type: ignore[arg-type]
+            total=event.steps,
+            completed=event.step or 0,
+            detail=_detail(event),
+        )
+
+    def _finish_others(self) -> None:
+        for task in self._progress.tasks:
+            if not task.finished:
+                total = task.total or 1
+                self._progress.update(task.id, total=total, completed=total)
+
+
+def _detail(event: Event) -> str:
+    parts = []
+    if event.loss is not None:
+        parts.append(f"loss {event.loss:.3f}")
+    if event.tokens_per_s is not None:
+        parts.append(f"{event.tokens_per_s:,.0f} tokens/s")
+    if event.eta_s is not None:
+        parts.append(f"{event.eta_s:.0f} s left")
+    return ", ".join(parts)

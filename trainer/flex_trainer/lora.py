@@ -1,0 +1,140 @@
+"""LoRA on every linear layer of attention and MLP, with float32 masters.
+
+The adapter computes in the base's precision; the optimizer works on float32 copies, which are also
+what is exported.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+
+from flex_assist.models.lora_gguf import LoraModule
+from flex_trainer.fourier import Update
+
+ALPHA_PER_RANK = 2
+ADAPTER = "default"
+
+
+def attach(model: nn.Module, rank: int, seed: int) -> PeftModel:
+    """Add a LoRA of ``rank`` to all linear layers but the output head. B starts at zero."""
+    torch.manual_seed(seed)
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=ALPHA_PER_RANK * rank,
+        target_modules="all-linear",
+        lora_dropout=0.0,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config, autocast_adapter_dtype=False)  # type: ignore[arg-type]
+
+
+def layers(model: nn.Module) -> dict[str, LoraLayer]:
+    """The adapted modules by the base model's own path of each."""
+    found = {}
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLayer):
+            found[name.removeprefix("base_model.model.")] = module
+    return found
+
+
+@dataclass(slots=True, kw_only=True)
+class Masters:
+    """Float32 copies of the trainable parameters, in a fixed order.
+
+    Where the model computes in float32 the copies are the parameters themselves.
+    """
+
+    working: list[Tensor]
+    masters: list[Tensor]
+    names: list[str]
+    index: dict[int, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, model: nn.Module) -> "Masters":
+        """Make them for all parameters that take a gradient."""
+        pairs = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        working: list[Tensor] = [p for _, p in pairs]
+        masters = [
+            p if p.dtype == torch.float32 else p.detach().float().requires_grad_() for p in working
+        ]
+        index = {id(p): at for at, p in enumerate(working)}
+        return cls(working=working, masters=masters, names=[n for n, _ in pairs], index=index)
+
+    def take_gradients(self) -> None:
+        """Move the gradients of the working copies to the masters."""
+        for working, master in zip(self.working, self.masters, strict=True):
+            if working is not master:
+                master.grad = None if working.grad is None else working.grad.float()
+                working.grad = None
+
+    @torch.no_grad()
+    def publish(self) -> None:
+        """Copy the masters' values to the working copies."""
+        for working, master in zip(self.working, self.masters, strict=True):
+            if working is not master:
+                working.copy_(master)
+
+    def clear_gradients(self) -> None:
+        """Forget all gradients."""
+        for tensor in (*self.working, *self.masters):
+            tensor.grad = None
+
+    def master_of(self, parameter: Tensor) -> Tensor:
+        """The master of a working copy."""
+        return self.masters[self.index[id(parameter)]]
+
+    def state(self) -> dict[str, Tensor]:
+        """Masters by name."""
+        pairs = zip(self.names, self.masters, strict=True)
+        return {name: master.detach().cpu().contiguous() for name, master in pairs}
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take the values of ``state()``."""
+        for name, master in zip(self.names, self.masters, strict=True):
+            master.copy_(state[name])
+        self.publish()
+
+
+def updates(model: nn.Module, masters: Masters, orders_seed: int | None = None) -> list[Update]:
+    """Each module's update over the masters, for the penalties.
+
+    Args:
+        orders_seed: For the control ``permuted``: seed of the rows' and columns' random orders.
+    """
+    generator = torch.Generator().manual_seed(orders_seed or 0)
+    found = []
+    for layer in layers(model).values():
+        a = masters.master_of(layer.lora_A[ADAPTER].weight)
+        b = masters.master_of(layer.lora_B[ADAPTER].weight)
+        orders = orders_seed is not None
+        found.append(
+            Update(
+                a=a,
+                b=b,
+                scale=layer.scaling[ADAPTER],
+                base_norm2=float(layer.get_base_layer().weight.float().square().sum()),
+                row_order=torch.randperm(b.shape[0], generator=generator) if orders else None,
+                column_order=torch.randperm(a.shape[1], generator=generator) if orders else None,
+            )
+        )
+    return found
+
+
+def as_arrays(model: nn.Module, masters: Masters) -> dict[str, LoraModule]:
+    """The trained update as numpy arrays, for the export."""
+    found = {}
+    for name, layer in layers(model).items():
+        found[name] = LoraModule(
+            module=name,
+            a=masters.master_of(layer.lora_A[ADAPTER].weight).detach().cpu().numpy(),
+            b=masters.master_of(layer.lora_B[ADAPTER].weight).detach().cpu().numpy(),
+            scale=layer.scaling[ADAPTER],
+            weight=layer.get_base_layer().weight.detach().float().cpu().numpy(),
+        )
+    return found

@@ -1,0 +1,36 @@
+"""What a run is trained with, planned once and stored."""
+
+from dataclasses import dataclass
+
+# Found by the sweeps in docs/log.md.
+LEARNING_RATE = {"sophia": 1e-3, "adamw": 1e-3}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Everything that decides the weights, besides the data and the base.
+
+    Attributes:
+        batch_tokens: Tokens of a step, padding included.
+        hessian_every: Steps between two estimates of the Hessian.
+        penalty_share: |grad penalty| / |grad loss| that the regularizer aims at.
+        dtype: Of the base and the adapter's working copies: ``bfloat16`` or ``float32``.
+    """
+
+    optimizer: str = "sophia"
+    regularizer: str = "spectral"
+    rank: int = 16
+    learning_rate: float = LEARNING_RATE["sophia"]
+    batch_tokens: int = 1280
+    hessian_every: int = 10
+    rho: float = 0.04
+    beta_momentum: float = 0.9
+    beta_hessian: float = 0.95
+    weight_decay: float = 0.0
+    gradient_clip: float = 1.0
+    penalty_share: float = 0.1
+    penalty_after: float = 0.1
+    seed: int = 0
+    dtype: str = "bfloat16"
+    device: str = "cpu"
+    threads: int = 2

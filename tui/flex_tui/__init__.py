@@ -1,0 +1,1 @@
+"""The terminal chat: a Textual application over ``flex_assist.chat``."""

@@ -22,12 +22,21 @@ ENVIRONMENT_PREFIX = "FLEX_ASSIST_"
 
 
 def setting(
-    default: Any, help: str, *, low: float | None = None, high: float | None = None,
-    choices: tuple[str, ...] | None = None, repository: bool = False,
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] | None = None,
+    repository: bool = False,
 ) -> Any:
     """A field of a settings section, with what people and checks need to know of it."""
     metadata = {
-        "help": help, "low": low, "high": high, "choices": choices, "repository": repository
+        "help": help,
+        "low": low,
+        "high": high,
+        "choices": choices,
+        "repository": repository,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -98,7 +107,8 @@ class TrainingSettings:
     budget: str = setting("8m", "time for the whole of adapt, e.g. 90s, 8m, 1h")
     optimizer: str = setting("sophia", "optimizer", choices=("sophia", "adamw"))
     regularizer: str = setting(
-        "spectral", "regularizer of the update",
+        "spectral",
+        "regularizer of the update",
         choices=("spectral", "paper", "activation", "l2", "permuted", "none"),
     )
     rank: int = setting(16, "rank of the update", low=1, high=256)
@@ -154,7 +164,9 @@ def load(
         ConfigError: All faults found, one a line, each with its source and key.
     """
     faults: list[str] = []
-    settings = _overlay(Settings(), _read(locations.config_file), str(locations.config_file), faults)
+    settings = _overlay(
+        Settings(), _read(locations.config_file), str(locations.config_file), faults
+    )
     if repository is not None:
         path = repository / REPOSITORY_FILE
         settings = _overlay(settings, _read(path), str(path), faults, repository_only=True)
@@ -201,8 +213,13 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _overlay(
-    settings: Settings, layer: dict[str, Any], source: str, faults: list[str], *,
-    repository_only: bool = False, texts: bool = False,
+    settings: Settings,
+    layer: dict[str, Any],
+    source: str,
+    faults: list[str],
+    *,
+    repository_only: bool = False,
+    texts: bool = False,
 ) -> Settings:
     known = sections()
     changed: dict[str, Any] = {}

@@ -28,7 +28,11 @@ def write_atomically(path: Path, fill: Callable[[Path], None]) -> None:
 
 def write_text_atomically(path: Path, text: str) -> None:
     """Replace ``path`` by ``text`` (UTF-8, line ends as given)."""
-    write_atomically(path, lambda part: part.write_bytes(text.encode()) and None)
+
+    def fill(part: Path) -> None:
+        part.write_bytes(text.encode())
+
+    write_atomically(path, fill)
 
 
 def write_json_atomically(path: Path, value: Any) -> None:

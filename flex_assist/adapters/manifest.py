@@ -6,26 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from flex_assist.errors import DataError
+from flex_assist.models.fim import FimTokens
 
 SCHEMA = 1
 FILE_NAME = "manifest.json"
 LORA_GGUF = "adapter.gguf"
 MERGED_GGUF = "merged-q8_0.gguf"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FimTokens:
-    """The infilling tokens that an adapter was trained with.
-
-    The prompt is suffix first: ``suffix_id, suffix, prefix_id, prefix``, so that typing only
-    appends to it. ``end_id`` ends the middle. ``middle_id`` may stand between prefix and middle,
-    as clients of other makes put it.
-    """
-
-    suffix_id: int
-    prefix_id: int
-    middle_id: int
-    end_id: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from flex_assist.adapters.manifest import FimTokens
 from flex_assist.adapters.registry import AdapterVersion, Registry
 from flex_assist.engine.protocol import Weights
 from flex_assist.errors import ConfigError
 from flex_assist.locations import Locations
+from flex_assist.models.fim import FimTokens
 
 BASE = "base"
 SHARED = "shared"

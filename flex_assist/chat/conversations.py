@@ -188,9 +188,15 @@ class Conversations:
         """Store a message; gives it back with its time."""
         now = message.created or self._clock()
         row = (
-            conversation_id, message.role, _storable(message.text), now, message.adapter,
-            message.tokens, message.seconds, int(message.stopped),
-        )  # fmt: skip
+            conversation_id,
+            message.role,
+            _storable(message.text),
+            now,
+            message.adapter,
+            message.tokens,
+            message.seconds,
+            int(message.stopped),
+        )
         with self._explained(), self._transaction():
             self._connection.execute(
                 "INSERT INTO messages (conversation, role, text, created, adapter, tokens,"
@@ -201,9 +207,14 @@ class Conversations:
                 "UPDATE conversations SET changed = ? WHERE id = ?", (now, conversation_id)
             )
         return Message(
-            role=message.role, text=message.text, created=now, adapter=message.adapter,
-            tokens=message.tokens, seconds=message.seconds, stopped=message.stopped,
-        )  # fmt: skip
+            role=message.role,
+            text=message.text,
+            created=now,
+            adapter=message.adapter,
+            tokens=message.tokens,
+            seconds=message.seconds,
+            stopped=message.stopped,
+        )
 
     def withdraw(self, conversation_id: int) -> None:
         """Remove the last message if it is a question; a conversation left empty goes with it."""
@@ -236,8 +247,11 @@ class Conversations:
     def _prepare(self) -> None:
         self._connection.create_function("holds", 2, _holds, deterministic=True)
         for pragma in (
-            "journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON", "secure_delete = ON",
-        ):  # fmt: skip
+            "journal_mode = WAL",
+            "synchronous = NORMAL",
+            "foreign_keys = ON",
+            "secure_delete = ON",
+        ):
             self._connection.execute(f"PRAGMA {pragma}")
         if self._version() == len(MIGRATIONS):
             return

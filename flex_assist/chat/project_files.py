@@ -49,9 +49,13 @@ def best_matches(typed: str, paths: Sequence[str], limit: int = MAX_MATCHES) -> 
         taken = set(found)
         rest = [path for path in paths if path not in taken]
         alike = process.extract(
-            wanted, rest, scorer=fuzz.partial_ratio, processor=str.casefold,
-            limit=limit - len(found), score_cutoff=LOWEST_SCORE,
-        )  # fmt: skip
+            wanted,
+            rest,
+            scorer=fuzz.partial_ratio,
+            processor=str.casefold,
+            limit=limit - len(found),
+            score_cutoff=LOWEST_SCORE,
+        )
         found += [path for path, _, _ in alike]
     return found
 

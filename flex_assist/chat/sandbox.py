@@ -32,15 +32,62 @@ MAX_STEPS = 300_000
 MAX_SECONDS = 2.0
 
 FILTERS = (
-    "abs", "capitalize", "count", "d", "default", "dictsort", "first", "float", "int", "items",
-    "last", "length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "reverse",
-    "safe", "select", "selectattr", "sort", "string", "title", "trim", "unique", "upper",
-)  # fmt: skip
-TEXT_METHODS = frozenset((
-    "capitalize", "count", "endswith", "find", "index", "isalpha", "isdigit", "isspace", "lower",
-    "lstrip", "removeprefix", "removesuffix", "replace", "rfind", "rsplit", "rstrip", "split",
-    "splitlines", "startswith", "strip", "title", "upper",
-))  # fmt: skip
+    "abs",
+    "capitalize",
+    "count",
+    "d",
+    "default",
+    "dictsort",
+    "first",
+    "float",
+    "int",
+    "items",
+    "last",
+    "length",
+    "list",
+    "lower",
+    "map",
+    "max",
+    "min",
+    "reject",
+    "rejectattr",
+    "reverse",
+    "safe",
+    "select",
+    "selectattr",
+    "sort",
+    "string",
+    "title",
+    "trim",
+    "unique",
+    "upper",
+)
+TEXT_METHODS = frozenset(
+    (
+        "capitalize",
+        "count",
+        "endswith",
+        "find",
+        "index",
+        "isalpha",
+        "isdigit",
+        "isspace",
+        "lower",
+        "lstrip",
+        "removeprefix",
+        "removesuffix",
+        "replace",
+        "rfind",
+        "rsplit",
+        "rstrip",
+        "split",
+        "splitlines",
+        "startswith",
+        "strip",
+        "title",
+        "upper",
+    )
+)
 
 
 class _GenerationBlock(Extension):

@@ -129,17 +129,23 @@ async def _answer(
             started = time.perf_counter()
             found = await service.complete(
                 CompletionRequest(
-                    before=record["prefix"], after=record["suffix"], path=record["path"],
-                    language_id=known.lsp_ids[0] if known else None, adapter=adapter,
+                    before=record["prefix"],
+                    after=record["suffix"],
+                    path=record["path"],
+                    language_id=known.lsp_ids[0] if known else None,
+                    adapter=adapter,
                 )
-            )  # fmt: skip
+            )
             latency_ms = (time.perf_counter() - started) * 1000
             answers.append(
                 {
-                    "id": record["id"], "completion": found.text, "adapter": found.adapter,
-                    "latency_ms": round(latency_ms, 1), "notes": list(found.notes),
+                    "id": record["id"],
+                    "completion": found.text,
+                    "adapter": found.adapter,
+                    "latency_ms": round(latency_ms, 1),
+                    "notes": list(found.notes),
                 }
-            )  # fmt: skip
+            )
             if number % 25 == 0:
                 say(f"{number} of {len(records)} cases")
     finally:

@@ -22,9 +22,7 @@ def command(
     language_name: Annotated[
         str | None, typer.Option("--language", help="language, if the file name does not say it")
     ] = None,
-    adapter: Annotated[
-        str, typer.Option(help="auto, none, or the name of an adapter")
-    ] = "auto",
+    adapter: Annotated[str, typer.Option(help="auto, none, or the name of an adapter")] = "auto",
     stdin: Annotated[
         bool, typer.Option("--stdin", help="read the text from standard input, not from PATH")
     ] = False,

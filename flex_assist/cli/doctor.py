@@ -52,25 +52,29 @@ def command(
 def examine(locations: Locations) -> Iterator[Check]:
     """All checks, one after the other."""
     yield Check(
-        name="version", ok=True,
+        name="version",
+        ok=True,
         found=f"flex-assist {__version__}, Python {platform.python_version()}, {sys.platform}",
-    )  # fmt: skip
+    )
     yield _attempt("settings", lambda: f"read, base model {config.load(locations).model.base}")
     yield _attempt("base model", lambda: str(store.find(config.load(locations).model.base).path))
     yield _attempt("engine", _engine)
     for extra, packages in EXTRAS.items():
         missing = [name for name in packages if importlib.util.find_spec(name) is None]
         yield Check(
-            name=f"extra {extra}", ok=not missing,
+            name=f"extra {extra}",
+            ok=not missing,
             found="installed" if not missing else f"without {', '.join(missing)}",
             advice=f"pip install 'flex-assist[{extra}]'",
-        )  # fmt: skip
+        )
     yield _writable(locations.data)
     yield _space(locations.data)
     yield Check(
-        name="git", ok=shutil.which("git") is not None, found=shutil.which("git") or "not found",
+        name="git",
+        ok=shutil.which("git") is not None,
+        found=shutil.which("git") or "not found",
         advice="install git: ignore rules and history are then read as git does",
-    )  # fmt: skip
+    )
 
 
 def _attempt(name: str, look: Callable[[], str]) -> Check:
@@ -90,15 +94,19 @@ def _engine() -> str:
 def _writable(folder: Path) -> Check:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     return Check(
-        name="data folder", ok=os.access(existing, os.W_OK), found=str(folder),
+        name="data folder",
+        ok=os.access(existing, os.W_OK),
+        found=str(folder),
         advice=f"make {str(existing)!r} writable, or set FLEX_ASSIST_HOME to another folder",
-    )  # fmt: skip
+    )
 
 
 def _space(folder: Path) -> Check:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free_gb = shutil.disk_usage(existing).free / 1e9
     return Check(
-        name="disk", ok=free_gb >= LEAST_FREE_GB, found=f"{free_gb:.1f} GB free",
+        name="disk",
+        ok=free_gb >= LEAST_FREE_GB,
+        found=f"{free_gb:.1f} GB free",
         advice=f"free {LEAST_FREE_GB:.0f} GB, or set FLEX_ASSIST_HOME to another disk",
-    )  # fmt: skip
+    )

@@ -29,10 +29,14 @@ def list_models(
             path, note = None, str(error)
         records.append(
             {
-                "name": entry.name, "label": entry.label, "licence": entry.licence,
-                "architecture": entry.architecture, "path": path, "status": note,
+                "name": entry.name,
+                "label": entry.label,
+                "licence": entry.licence,
+                "architecture": entry.architecture,
+                "path": path,
+                "status": note,
             }
-        )  # fmt: skip
+        )
     if as_json:
         print_json({"models": records})
     else:

@@ -1,1 +1,1 @@
-"""Completions: from a cursor to the text that is shown. One use case behind editors, CLI and bench."""
+"""Completions: from a cursor to the text that is shown. The use case of editors, CLI and bench."""

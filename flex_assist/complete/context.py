@@ -59,9 +59,12 @@ class RepositoryContext:
                 self._loading = asyncio.create_task(self._build())
             return []
         return self._index.search(
-            before, after, path=path, language=language.name if language else None,
+            before,
+            after,
+            path=path,
+            language=language.name if language else None,
             count=self._settings.prompt.retrieval_chunks,
-        )  # fmt: skip
+        )
 
     def _wanted(self) -> bool:
         prompt = self._settings.prompt
@@ -75,14 +78,11 @@ class RepositoryContext:
 def build_index(root: Path, settings: Settings) -> "RepositoryIndex":
     """Read the repository's own source files and index them. Takes about 1 s a MB."""
     # Imported here: front ends start without numpy.
-    from flex_assist.prompt.retrieval import RepositoryIndex, SourceText
+    from flex_assist.prompt.retrieval import RepositoryIndex
     from flex_assist.repository.snapshot import read_documents
 
     try:
         documents = read_documents(root, settings.mining)
     except DataError:
         documents = ()
-    return RepositoryIndex(
-        SourceText(path=document.path, language=document.language, text=document.text)
-        for document in documents
-    )
+    return RepositoryIndex(documents)

@@ -74,7 +74,8 @@ class CompletionService:
         text, finished = await self._generate(prompt, route.weights(model), around, several)
         with clock.stage("trim"):
             shown, notes = trim(text, around, several=several, ended_by=finished.reason)
-            shown = shown.replace("\n", "\r\n") if "\r\n" in request.before else shown
+            if "\r\n" in request.before or "\r\n" in request.after:
+                shown = shown.replace("\n", "\r\n")
         clock.add(queue=finished.queue_ms, prefill=finished.prefill_ms, decode=finished.decode_ms)
         return Completion(
             text=shown,
@@ -116,9 +117,13 @@ class CompletionService:
         path = self._context.relative(request.path)
         chunks = await self._context.chunks(around.before, around.after, path, language)
         planned = outline(
-            around.before, around.after, path=path, language=language, chunks=chunks,
+            around.before,
+            around.after,
+            path=path,
+            language=language,
+            chunks=chunks,
             settings=settings,
-        )  # fmt: skip
+        )
         return assemble(planned, await self._encode(planned, model), route.fim, settings)
 
     async def _encode(self, planned: Outline, model: Path) -> list[list[int]]:

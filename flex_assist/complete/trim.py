@@ -11,8 +11,17 @@ from dataclasses import dataclass
 OPENERS = {"(": ")", "[": "]", "{": "}"}
 CLOSERS = frozenset(OPENERS.values())
 BLOCK_OPENING = re.compile(r"([:{(\[]|=>|->|\bdo|\bthen|\belse)\s*$")
-# A run of this many equal lines is a loop of the model, not code.
+# A run of more equal lines than this is a loop of the model, not code.
 MOST_EQUAL_LINES = 3
+# Lines up to this long (``}``, ``fi``, ``end``) stand everywhere: alone they show no repetition.
+SHORT_LINE = 4
+# How far back brackets are counted; what was opened earlier does not end on the cursor's line.
+LINES_COUNTED = 40
+# Strings on one line, whose brackets do not count.
+STRING = re.compile(r"\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'")
+OPENING_WORD = re.compile(r"\b(do|then|else)\s*$")
+CLOSING_WORD = re.compile(r"\s*(end|fi|done)\b")
+QUOTES = frozenset("\"'`")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,12 +49,20 @@ class Surroundings:
     @property
     def opens_block(self) -> bool:
         """True right after something whose body goes on the following lines."""
-        line = self.line_before if self.line_before.strip() else self._previous_line
-        return bool(BLOCK_OPENING.search(line))
+        return bool(BLOCK_OPENING.search(self.last_line))
 
     @property
-    def _previous_line(self) -> str:
+    def last_line(self) -> str:
+        """The last line before the cursor that says something."""
         return next((line for line in reversed(self.before.split("\n")) if line.strip()), "")
+
+    @property
+    def open_brackets(self) -> int:
+        """Brackets opened before the cursor that nothing on the cursor's line closes."""
+        depth = 0
+        for letter in _without_strings("\n".join(self.before.split("\n")[-LINES_COUNTED:])):
+            depth = max(0, depth + _step(letter))
+        return max(0, depth - max(0, -_open_brackets(self.line_after)))
 
 
 def several_lines(around: Surroundings, knows_end: bool) -> bool:
@@ -66,8 +83,9 @@ def finished_early(text: str, around: Surroundings, several: bool) -> bool:
     """True once nothing that may still come could be shown: the engine can stop."""
     if not several:
         return "\n" in text
-    shown, _ = cut_at_dedent(text, around)
-    return len(shown) < len(text) or cut_loops(text, around)[1] != ""
+    # A line that may still grow is not yet equal to another.
+    whole = text.rpartition("\n")[0]
+    return cut_at_dedent(text, around)[1] != "" or cut_loops(whole, around)[1] != ""
 
 
 Filter = Callable[[str, Surroundings], tuple[str, str]]
@@ -82,28 +100,36 @@ def cut_to_line(text: str, around: Surroundings) -> tuple[str, str]:
 def cut_at_dedent(text: str, around: Surroundings) -> tuple[str, str]:
     """End where the text leaves the block in which the cursor is."""
     lines = text.split("\n")
+    limit = around.indentation
+    if not around.line_before:
+        # The text brings the indentation itself.
+        limit = _indentation(next((line for line in lines if line.strip()), ""))
+    elif around.line_before.strip() and around.opens_block:
+        limit += 1
     for at, line in enumerate(lines[1:], start=1):
-        if line.strip() and at < len(lines) and _leaves(line, lines[:at], around):
+        if line.strip() and _leaves(line, lines[:at], limit, around):
             return "\n".join(lines[:at]).rstrip(), "cut at the end of the block"
     return text, ""
 
 
-def _leaves(line: str, earlier: list[str], around: Surroundings) -> bool:
-    limit = around.indentation
-    if around.line_before.strip() and around.opens_block:
-        limit += 1
+def _leaves(line: str, earlier: list[str], limit: int, around: Surroundings) -> bool:
     if _indentation(line) >= limit:
         return False
-    # The bracket that closes what was opened still belongs to the text.
-    balance = _open_brackets("\n".join(earlier)) + (1 if around.opens_block else 0)
+    # What closes the block that was just opened still belongs to the text.
+    if CLOSING_WORD.match(line):
+        closed = any(CLOSING_WORD.match(one) and _indentation(one) < limit for one in earlier)
+        return closed or not OPENING_WORD.search(around.last_line)
+    opened = around.last_line.rstrip().endswith(tuple(OPENERS))
+    balance = _open_brackets("\n".join(earlier)) + (1 if opened else 0)
     return not (line.strip()[0] in CLOSERS and balance > 0)
 
 
 def cut_loops(text: str, around: Surroundings) -> tuple[str, str]:
-    """End before the model repeats itself."""
+    """End before the model repeats itself: the same line, indentation and all, over and over."""
     lines = text.split("\n")
+    whole = [(around.line_before + lines[0]).rstrip(), *(line.rstrip() for line in lines[1:])]
     for at in range(MOST_EQUAL_LINES, len(lines)):
-        block = {line.strip() for line in lines[at - MOST_EQUAL_LINES : at + 1]}
+        block = set(whole[at - MOST_EQUAL_LINES : at + 1])
         if len(block) == 1 and block != {""}:
             return "\n".join(lines[: at - MOST_EQUAL_LINES + 1]), "cut at a repetition"
     return text, ""
@@ -111,34 +137,55 @@ def cut_loops(text: str, around: Surroundings) -> tuple[str, str]:
 
 def cut_at_following_lines(text: str, around: Surroundings) -> tuple[str, str]:
     """End where the text says what already stands below the cursor."""
-    below = [line.strip() for line in around.after.split("\n")[1:40] if line.strip()]
+    below = next((line for line in around.after.split("\n")[1:40] if line.strip()), "")
     if not below:
         return text, ""
-    lines = text.split("\n")
-    for at, line in enumerate(lines[1:], start=1):
-        if line.strip() == below[0] and (len(line.strip()) > 3 or at == len(lines) - 1):
+    lines = text.rstrip().split("\n")
+    for at, line in enumerate(lines):
+        # The rest of a line that was begun is no line of its own.
+        if at == 0 and around.line_before.strip():
+            continue
+        own = around.line_before + line if at == 0 else line
+        if _says_the_same(own, below, last=at == len(lines) - 1):
             return "\n".join(lines[:at]).rstrip(), "cut at the text below"
     return text, ""
 
 
+def _says_the_same(line: str, below: str, last: bool) -> bool:
+    if len(below.strip()) > SHORT_LINE:
+        return line.strip() == below.strip()
+    # A short line must be at the same indentation, and the last: many blocks end in a bracket.
+    return last and line.rstrip() == below.rstrip()
+
+
 def drop_line_suffix(text: str, around: Surroundings) -> tuple[str, str]:
-    """Drop from the end what stands right of the cursor: brackets above all."""
+    """Drop from the end what stands right of the cursor, and what would close it twice."""
     tail = around.line_after.strip()
-    if not tail or not text.strip():
+    if not tail:
         return text, ""
-    first, found, rest = text.partition("\n")
-    for length in range(len(tail), 0, -1):
-        if first.rstrip().endswith(tail[:length]) and _doubles(first.rstrip(), tail, length):
-            kept = first.rstrip()[: -length] + found + rest
-            return kept, "dropped what stands right of the cursor"
-    return text, ""
+    kept = text.rstrip()
+    brackets_only = set(tail) <= CLOSERS
+    if not brackets_only and (len(tail) > 1 or not tail.isalnum()):
+        while kept.endswith(tail):
+            kept = kept.removesuffix(tail).rstrip()
+    if tail[0] in QUOTES and _without_strings(around.line_before).count(tail[0]) % 2:
+        # The cursor is in a string, and its end stands already there.
+        kept = re.split(rf"(?<!\\){tail[0]}", kept, maxsplit=1)[0]
+    if tail[0] in CLOSERS:
+        kept = _up_to_surplus(kept, around.open_brackets, tail[0])
+    if len(kept) == len(text.rstrip()):
+        return text, ""
+    return kept, "dropped what stands right of the cursor"
 
 
-def _doubles(line: str, tail: str, length: int) -> bool:
-    if length == len(tail) and length > 1:
-        return True
-    # A few characters are dropped only if they are brackets that the line does not need.
-    return set(tail[:length]) <= CLOSERS and _open_brackets(line) < 0
+def _up_to_surplus(text: str, spare: int, closer: str) -> str:
+    """End before the bracket that closes more than the text and ``spare`` others opened."""
+    depth = spare
+    for at, letter in enumerate(_without_strings(text)):
+        depth += _step(letter)
+        if depth < 0:
+            return text[:at] if letter == closer else text
+    return text
 
 
 def drop_unfinished_line(text: str, around: Surroundings) -> tuple[str, str]:
@@ -166,9 +213,10 @@ def trim(
     """
     filters: list[Filter] = [cut_at_dedent, cut_loops, cut_at_following_lines]
     if not several:
-        filters = [cut_to_line]
+        filters = [cut_to_line, cut_at_following_lines]
     elif ended_by == "length":
         filters.insert(0, drop_unfinished_line)
+    text = text.replace("\r\n", "\n")
     notes = []
     for each in [*filters, drop_line_suffix, drop_trailing_space]:
         text, note = each(text, around)
@@ -182,4 +230,13 @@ def _indentation(line: str) -> int:
 
 
 def _open_brackets(text: str) -> int:
-    return sum(text.count(opener) - text.count(closer) for opener, closer in OPENERS.items())
+    return sum(_step(letter) for letter in _without_strings(text))
+
+
+def _step(letter: str) -> int:
+    return 1 if letter in OPENERS else -1 if letter in CLOSERS else 0
+
+
+def _without_strings(text: str) -> str:
+    """The same length, with nothing but fillers in strings."""
+    return STRING.sub(lambda found: "_" * len(found[0]), text)

@@ -119,6 +119,7 @@ class Context:
             self._tokens.extend(tokens)
             self._rows = len(tokens) if every else 1
             return
+        # An aborted or failed batch of several parts leaves those that were done.
         self._truncate(held)
         if result == _ABORTED and interrupt is not None:
             raise _stopped(interrupt)

@@ -6,6 +6,7 @@ gone after an idle time. Light until the first request for a model.
 
 import argparse
 import asyncio
+import contextlib
 import dataclasses
 import json
 import logging
@@ -29,6 +30,7 @@ _log = logging.getLogger(__name__)
 
 # How often the host looks whether it is idle, or cannot be found any more.
 LOOK_EVERY_S: Final = 5.0
+_RETIRED_LOOK_EVERY_S: Final = 0.05
 CLOSE_TIMEOUT_S: Final = 5.0
 MAX_CONNECTIONS: Final = 64
 
@@ -44,6 +46,7 @@ class Host:
         self._activity = Activity()
         self._started_s = time.monotonic()
         self._stopping = asyncio.Event()
+        self._retired = asyncio.Event()
         self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
         self._service: Service | None = None
@@ -100,6 +103,7 @@ class Host:
             return
         self._server.close()
         self._server = None
+        self._retired.set()
         if self._place.identity() == self._identity:
             self._place.withdraw()
         self._lock.release()
@@ -113,7 +117,11 @@ class Host:
                 self._retire()
             if idle_s >= self._settings.idle_exit_s or (self._server is None and idle_s > 0):
                 self._stopping.set()
-            await asyncio.sleep(pause_s if self._server is not None else 0.05)
+            if self._server is None:
+                await asyncio.sleep(_RETIRED_LOOK_EVERY_S)
+                continue
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._retired.wait(), pause_s)
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()

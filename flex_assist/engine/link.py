@@ -148,6 +148,8 @@ class Link:
         """Hang up; open requests are cancelled by the host."""
         self._listening.cancel()
         await asyncio.wait([self._listening])
+        # A task that was cancelled before its first step has not closed anything.
+        self._writer.close()
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
 

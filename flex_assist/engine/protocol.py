@@ -5,7 +5,7 @@ host, over a socket). Prompts arrive as token ids, so that serving asks in exact
 training used; ``tokenize`` turns text into them with the model's own vocabulary.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -129,7 +129,7 @@ class Engine(Protocol):
         """Token ids of each piece, without BOS or EOS."""
         ...
 
-    def generate(self, request: GenerateRequest) -> AsyncIterator[Piece | Finished]:
+    def generate(self, request: GenerateRequest) -> AsyncGenerator[Piece | Finished, None]:
         """Answer piece by piece, ``Finished`` last. Closing the iterator cancels the request."""
         ...
 

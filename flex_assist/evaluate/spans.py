@@ -1,7 +1,7 @@
 """Spans of source code that a model is asked to fill in: what people leave to a completion.
 
-Kinds: ``rest`` of a line from somewhere inside it, a whole ``line``, some ``lines``, the ``body`` of
-a function, the ``arguments`` of a call (both along the syntax tree), and a ``random`` span.
+Kinds: ``rest`` of a line from somewhere inside it, a whole ``line``, some ``lines``, the ``body``
+of a function, the ``arguments`` of a call (both along the syntax tree), and a ``random`` span.
 """
 
 import bisect
@@ -12,13 +12,26 @@ from dataclasses import dataclass
 from flex_assist.language import Language, parser
 
 BODY_NODES = frozenset(
-    "block statement_block compound_statement constructor_body function_body body_statement "
-    "declaration_list class_body".split()
+    {
+        "block",
+        "body_statement",
+        "class_body",
+        "compound_statement",
+        "constructor_body",
+        "declaration_list",
+        "function_body",
+        "statement_block",
+    }
 )
-ARGUMENT_NODES = frozenset("argument_list arguments parameters formal_parameters".split())
+ARGUMENT_NODES = frozenset({"argument_list", "arguments", "formal_parameters", "parameters"})
 KIND_WEIGHTS = {
-    "rest": 0.34, "line": 0.2, "lines": 0.14, "body": 0.14, "arguments": 0.08, "random": 0.1,
-}  # fmt: skip
+    "rest": 0.34,
+    "line": 0.2,
+    "lines": 0.14,
+    "body": 0.14,
+    "arguments": 0.08,
+    "random": 0.1,
+}
 MIN_CHARACTERS, MAX_CHARACTERS = 2, 400
 MAX_PARSED_BYTES = 400_000
 
@@ -33,7 +46,7 @@ class Span:
 
 
 class SpanSource:
-    """Draws spans from one text. Parsing happens once; drawing is deterministic by its generator."""
+    """Draws spans from one text. It is parsed once; the generator decides what is drawn."""
 
     def __init__(self, text: str, language: Language) -> None:
         self._text = text

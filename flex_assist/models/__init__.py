@@ -1,1 +1,1 @@
-"""Base models: what there is, where the files are, what is in them, and how new ones are written."""
+"""Base models: which there are, where their files are, what is in them, how new ones are made."""

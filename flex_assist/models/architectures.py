@@ -37,8 +37,10 @@ class Layout:
         Raises:
             ModelError: The family has no such module.
         """
-        arch = next(key for key, value in gguf.MODEL_ARCH_NAMES.items() if value == self.architecture)
-        name = gguf.get_tensor_name_map(arch, self.blocks).get_name(module)
+        arch = next(
+            key for key, value in gguf.MODEL_ARCH_NAMES.items() if value == self.architecture
+        )
+        name: str | None = gguf.get_tensor_name_map(arch, self.blocks).get_name(module)
         if name is None:
             raise ModelError(f"{self.architecture} models have no module {module!r}")
         return name

@@ -8,10 +8,10 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
-from flex_assist.adapters.manifest import FimTokens
 from flex_assist.errors import ExportError
 from flex_assist.files import write_atomically
 from flex_assist.models.architectures import Layout, layout
+from flex_assist.models.fim import FimTokens
 from flex_assist.models.gguf_file import architecture, open_gguf, tensor_values
 from flex_assist.models.quantized import Update, write_q8_0
 
@@ -86,9 +86,7 @@ def write_merged(
     write_q8_0(base, target, updates, _fim_metadata(fim))
 
 
-def check_layout(
-    reader: gguf.GGUFReader, plan: Layout, modules: Mapping[str, LoraModule]
-) -> None:
+def check_layout(reader: gguf.GGUFReader, plan: Layout, modules: Mapping[str, LoraModule]) -> None:
     """Compare each trained-on weight with the GGUF tensor that its update goes to.
 
     Raises:

@@ -89,7 +89,8 @@ def _data(tensor: gguf.ReaderTensor, update: Update | None) -> NDArray[Any]:
                 f"the update of {tensor.name!r} has shape {delta.shape}, the base {values.shape}"
             )
         values = values + delta
-    return gguf.quants.quantize(values, kind)
+    quantized: NDArray[Any] = gguf.quants.quantize(values, kind)
+    return quantized
 
 
 def _copy_metadata(

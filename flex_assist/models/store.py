@@ -87,4 +87,6 @@ def _stamp(path: Path) -> str:
 
 def _is_low_bit(reader: object) -> bool:
     tensors = getattr(reader, "tensors", ())
-    return any(tensor.tensor_type.name.startswith(("Q4", "Q5", "IQ", "Q2", "Q3")) for tensor in tensors)
+    return any(
+        tensor.tensor_type.name.startswith(("Q4", "Q5", "IQ", "Q2", "Q3")) for tensor in tensors
+    )

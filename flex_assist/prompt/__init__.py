@@ -1,1 +1,1 @@
-"""Prompts for completion. The same code makes the samples of training and the prompts of serving."""
+"""Prompts for completion. One code makes the samples of training and the prompts of serving."""

@@ -5,9 +5,10 @@ The layout, slow-changing parts first, so that a keystroke only appends:
     pieces of other files | SUFFIX text after the cursor | PREFIX path, text before the cursor
 
 A base model without infilling tokens gets the same without the suffix. The text before the cursor
-is cut into blocks of whole lines, at line numbers that do not depend on the cursor; the window
-moves by whole blocks. A block begins with its line break, as tokenizers join a line break with the
-indentation that follows it: so the ids of the blocks, put together, are the ids of the whole.
+is cut into blocks of whole lines, at places that do not depend on the cursor; the window moves by
+whole blocks. A block begins with its line break, and after a line that ends in no white space, as
+tokenizers join line breaks and the white space around them: so the ids of the blocks, put together,
+are the ids of the whole.
 
 Two steps, because tokenizing is the engine's work: ``outline`` says which texts to encode,
 ``assemble`` fits their ids into the budget.
@@ -16,14 +17,16 @@ Two steps, because tokenizing is the engine's work: ``outline`` says which texts
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flex_assist.adapters.manifest import FimTokens
 from flex_assist.config import PromptSettings
 from flex_assist.language import Language
+from flex_assist.models.fim import FimTokens
 from flex_assist.prompt.retrieval import Chunk
 
 BLOCK_LINES = 8
 # No vocabulary in use has tokens of source code longer than this on average.
 MAX_BYTES_PER_TOKEN = 8
+# Of a longer path the end says enough; it has no budget of its own.
+MAX_PATH_CHARACTERS = 160
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,20 +61,28 @@ class Prompt:
 
 
 def comment(language: Language | None, text: str) -> str:
-    """``text`` as a comment line of the language."""
-    return f"{language.line_comment if language else '#'} {text}"
+    """``text`` as one comment line of the language."""
+    line = " ".join(text.split())
+    return f"{language.line_comment if language else '#'} {line}"
 
 
 def outline(
-    before: str, after: str, *, path: str | None, language: Language | None,
-    chunks: Sequence[Chunk], settings: PromptSettings, answer: str = "",
+    before: str,
+    after: str,
+    *,
+    path: str | None,
+    language: Language | None,
+    chunks: Sequence[Chunk],
+    settings: PromptSettings,
+    answer: str = "",
 ) -> Outline:
-    """Say which texts make the prompt of a cursor, before any budget."""  # fmt: skip
-    named = path.replace("\n", " ") if path else None
+    """Say which texts make the prompt of a cursor, before any budget."""
     return Outline(
-        chunks=tuple(f"{comment(language, chunk.path)}\n{chunk.text}\n\n" for chunk in chunks),
+        chunks=tuple(
+            f"{comment(language, _named(chunk.path))}\n{chunk.text}\n\n" for chunk in chunks
+        ),
         after=after[: settings.suffix_tokens * MAX_BYTES_PER_TOKEN],
-        header=comment(language, named) if named else "",
+        header=comment(language, _named(path)) if path else "",
         blocks=_blocks(before, settings.prefix_tokens * MAX_BYTES_PER_TOKEN),
         answer=answer,
     )
@@ -91,9 +102,9 @@ def assemble(
     blocks = ids[count + 2 : count + 2 + len(outline.blocks)]
     prefix, answer = _last_that_fit(blocks, settings.prefix_tokens), 0
     if outline.answer:
-        joined, last = list(ids[-1]), blocks[-1][-settings.prefix_tokens :]
-        before = prefix[: len(prefix) - len(last)]
-        cut = max(0, len(blocks[-1]) - settings.prefix_tokens)
+        joined = list(ids[-1])
+        cut = _cut(len(blocks[-1]), settings.prefix_tokens)
+        before = prefix[: len(prefix) - (len(blocks[-1]) - cut)]
         answer = len(joined) - _common(joined, blocks[-1])
         prefix = before + joined[cut:]
     parts = [("retrieval", chunks)]
@@ -108,17 +119,41 @@ def assemble(
 
 
 def _blocks(before: str, max_characters: int) -> tuple[str, ...]:
-    """Cut into blocks that begin with a line break, at line numbers divisible by the block size."""
+    """Cut into blocks that begin with a line break; see ``_start``."""
     lines = before.split("\n")
-    blocks, size = [], 0
+    blocks: list[str] = []
+    size = 0
     end = len(lines)
     while end > 0 and (size <= max_characters or not blocks):
-        start = (end - 1) // BLOCK_LINES * BLOCK_LINES
+        start = _start(lines, end - 1)
         text = "\n" + "\n".join(lines[start:end])
         blocks.append(text)
         size += len(text)
         end = start
     return tuple(reversed(blocks))
+
+
+def _start(lines: Sequence[str], last: int) -> int:
+    """The first line of the block that has the line ``last``.
+
+    Blocks start at line numbers divisible by their size, or as few lines earlier as it takes to
+    follow a line that ends in no white space. Only lines before ``last`` decide.
+    """
+    nominal = last // BLOCK_LINES * BLOCK_LINES
+    for start in range(nominal, max(0, nominal - BLOCK_LINES), -1):
+        if lines[start - 1] and not lines[start - 1][-1].isspace():
+            return start
+    return nominal
+
+
+def _named(path: str) -> str:
+    return path if len(path) <= MAX_PATH_CHARACTERS else "…" + path[-MAX_PATH_CHARACTERS:]
+
+
+def _cut(size: int, budget: int) -> int:
+    """How many ids of the last block are left out: in steps, so that typing seldom moves them."""
+    step = max(1, budget // 4)
+    return -(-max(0, size - budget) // step) * step
 
 
 def _first_that_fit(parts: Sequence[Sequence[int]], budget: int) -> list[int]:
@@ -130,7 +165,7 @@ def _first_that_fit(parts: Sequence[Sequence[int]], budget: int) -> list[int]:
 
 
 def _last_that_fit(parts: Sequence[Sequence[int]], budget: int) -> list[int]:
-    chosen = list(parts[-1][-budget:])
+    chosen = list(parts[-1][_cut(len(parts[-1]), budget) :])
     for part in reversed(parts[:-1]):
         if len(chosen) + len(part) > budget:
             break

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import bm25s
 import numpy as np
@@ -15,13 +16,23 @@ WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceText:
+class Source(Protocol):
     """A file as the index takes it."""
 
-    path: str
-    language: str
-    text: str
+    @property
+    def path(self) -> str:
+        """Relative to the repository's root."""
+        ...
+
+    @property
+    def language(self) -> str:
+        """The language's name."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +61,7 @@ def _parts(name: str) -> tuple[str, ...]:
 class RepositoryIndex:
     """Chunks of a repository's files, searchable. Immutable; building takes about 1 s a MB."""
 
-    def __init__(self, sources: Iterable[SourceText]) -> None:
+    def __init__(self, sources: Iterable[Source]) -> None:
         self._chunks = [chunk for source in sources for chunk in _split(source)]
         self._vocabulary: dict[str, int] = {}
         ids = [self._learn(words(chunk.text)) for chunk in self._chunks]
@@ -72,8 +83,9 @@ class RepositoryIndex:
         The line of the cursor itself does not count, so that the answer stays the same (and the
         prompt's KV valid) while a line is typed. No chunk comes from ``path``.
         """
-        query = sorted({self._vocabulary[word] for word in _query(before, after)
-                        if word in self._vocabulary})  # fmt: skip
+        query = sorted(
+            {self._vocabulary[word] for word in _query(before, after) if word in self._vocabulary}
+        )
         if self._bm25 is None or not query or count <= 0:
             return []
         scores = self._bm25.get_scores_from_ids(query)
@@ -81,34 +93,38 @@ class RepositoryIndex:
         if language is not None:
             scores = np.where(self._languages == language, scores, 0.0)
         best = np.argsort(-scores, kind="stable")[:count]
-        return [self._scored(int(index), float(scores[index])) for index in best if scores[index] > 0]
+        return [
+            self._scored(int(index), float(scores[index])) for index in best if scores[index] > 0
+        ]
 
     def _scored(self, index: int, score: float) -> Chunk:
         chunk = self._chunks[index]
         return Chunk(
-            path=chunk.path, language=chunk.language, first_line=chunk.first_line,
-            text=chunk.text, score=round(score, 3),
-        )  # fmt: skip
+            path=chunk.path,
+            language=chunk.language,
+            first_line=chunk.first_line,
+            text=chunk.text,
+            score=round(score, 3),
+        )
 
     def _learn(self, text: Sequence[str]) -> list[int]:
         return [self._vocabulary.setdefault(word, len(self._vocabulary)) for word in text]
 
 
 def _query(before: str, after: str) -> list[str]:
-    complete = before[-4000:].split("\n")[:-1][-QUERY_LINES_BEFORE:]
-    following = after[:2000].split("\n")[1 : 1 + QUERY_LINES_AFTER]
+    # The cursor's line is taken off first: typing in it must not move what is cut off by length.
+    complete = before.rpartition("\n")[0][-4000:].split("\n")[-QUERY_LINES_BEFORE:]
+    following = after.partition("\n")[2][:2000].split("\n")[:QUERY_LINES_AFTER]
     return words("\n".join(complete + following))
 
 
-def _split(source: SourceText) -> list[Chunk]:
+def _split(source: Source) -> list[Chunk]:
     lines = source.text.split("\n")
     chunks = []
     for first in range(0, len(lines), CHUNK_LINES):
         text = "\n".join(lines[first : first + CHUNK_LINES]).strip("\n")
         if text.strip():
             chunks.append(
-                Chunk(
-                    path=source.path, language=source.language, first_line=first + 1, text=text
-                )
+                Chunk(path=source.path, language=source.language, first_line=first + 1, text=text)
             )
     return chunks

@@ -27,9 +27,9 @@ VENDORED_FOLDERS = frozenset(
         ".venv", "venv", "virtualenv", ".virtualenv", ".tox", ".nox", ".eggs", "__pycache__",
         "Pods", "Carthage", ".yarn", ".pnpm-store", ".bundle", ".cargo", ".gradle", ".m2",
     }
-)  # fmt: skip
+)
 OUTPUT_FOLDERS = frozenset(
-    {"build", "dist", "target", "out", "bin", "obj", ".next", ".nuxt", ".output", "_build"}
+    {"build", "dist", "target", "out", "obj", ".next", ".nuxt", ".output", "_build"}
 )
 GENERATED_FOLDERS = frozenset({"generated", "__generated__", "generated-sources", "generated_src"})
 GENERATED_NAMES = (
@@ -37,7 +37,7 @@ GENERATED_NAMES = (
     "*.pb.h", "*_pb.js", "*_pb.ts", "*_pb.d.ts", "*.generated.*", "*_generated.*", "*.gen.go",
     "*.gen.ts", "zz_generated*", "*.g.cs", "*.g.i.cs", "*.designer.cs", "*.freezed.dart",
     "moc_*.cpp", "qrc_*.cpp", "*.tab.c", "*.yy.c", "*.typegen.ts",
-)  # fmt: skip
+)
 MINIFIED_NAMES = ("*.min.js", "*.min.mjs", "*-min.js", "*.bundle.js", "*.chunk.js")
 
 _GENERATED_NAME = re.compile("|".join(fnmatch.translate(name) for name in GENERATED_NAMES))
@@ -176,7 +176,7 @@ PATH_RULES: tuple[Callable[[str], Objection | None], ...] = (generated_name, min
 BYTE_RULES: tuple[Callable[[bytes], Objection | None], ...] = (wide_encoding, binary)
 TEXT_RULES: tuple[Callable[[str], Objection | None], ...] = (
     lfs_pointer, too_little, markup, generated_header, minified, data_as_code,
-)  # fmt: skip
+)
 
 
 def check_path(path: str, packages: frozenset[str]) -> Objection | None:

@@ -14,7 +14,7 @@ TIMEOUT_S = 30.0
 _ENVIRONMENT = (
     "PATH", "HOME", "USERPROFILE", "XDG_CONFIG_HOME", "SYSTEMROOT", "TMPDIR", "TEMP", "TMP",
     "LD_LIBRARY_PATH",
-)  # fmt: skip
+)
 _SETTINGS = (
     "core.fsmonitor=false",
     f"core.hooksPath={os.devnull}",
@@ -41,7 +41,7 @@ def tracked_and_new(root: Path) -> tuple[str, ...] | None:
     command = [
         program, "--no-pager", *settings, "-C", os.fspath(root),
         "ls-files", "-z", "--cached", "--others", "--exclude-standard",
-    ]  # fmt: skip
+    ]
     try:
         done = subprocess.run(
             command,

@@ -229,7 +229,7 @@ def _plugins() -> "tuple[tuple[str, BasePlugin], ...]":
         IbmCosHmacDetector, JwtTokenDetector, MailchimpDetector, NpmDetector, OpenAIDetector,
         PypiTokenDetector, SendGridDetector, SlackDetector, SoftlayerDetector,
         SquareOAuthDetector, StripeDetector, TelegramBotTokenDetector, TwilioKeyDetector,
-    )  # fmt: skip
+    )
     return tuple((str(kind.secret_type).lower().replace(" ", "-"), kind()) for kind in kinds)
 
 

@@ -66,9 +66,8 @@ class EngineBackend:
 
     def service(self, settings: Settings, root: Path | None) -> Completer:
         """A service over the engine; a new engine if the engine's settings have changed."""
-        from flex_assist.engine.client import HostEngine
-
         from flex_assist.complete.service import CompletionService
+        from flex_assist.engine.client import HostEngine
 
         if self._engine is None or settings.engine != self._engine_settings:
             self._retired += [self._engine] if self._engine is not None else []

@@ -150,7 +150,9 @@ class Session:
         self, identity: str, query: Query, root: Path | None, path: str | None, timeout_s: float
     ) -> Suggestion:
         try:
-            async with asyncio.timeout(timeout_s):
+            # A model that is still loading is no reason to give up: the editor would not ask again.
+            loading = self.board.current.state in ("starting", "loading")
+            async with asyncio.timeout(None if loading else timeout_s):
                 completion = await self._complete(query, root, path)
         except TimeoutError:
             self._record(identity, query, "failed", note=f"gave up after {timeout_s:g} s")

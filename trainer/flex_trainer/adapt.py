@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +15,21 @@ import torch
 
 from flex_assist import __version__
 from flex_assist.adapters import manifest as manifests
-from flex_assist.adapters.manifest import FimTokens, Manifest
+from flex_assist.adapters.manifest import Manifest
 from flex_assist.adapters.registry import Registry, new_version
 from flex_assist.adapters.router import SHARED
 from flex_assist.config import Settings
 from flex_assist.engine.local import LocalEngine
 from flex_assist.engine.protocol import TextPiece, Weights
-from flex_assist.errors import DataError, FlexAssistError, ModelError
+from flex_assist.errors import ConfigError, DataError, FlexAssistError, ModelError
 from flex_assist.files import write_json_atomically
 from flex_assist.locations import Locations, private_directory, repository_id
 from flex_assist.locks import exclusive
 from flex_assist.models import store
+from flex_assist.models.fim import FimTokens
 from flex_assist.models.store import BaseModel
 from flex_assist.repository.snapshot import Snapshot, take_snapshot
-from flex_trainer import base_model, checkpoint, device, export, gate, lora, plan
+from flex_trainer import base_model, checkpoint, device, export, gate, lora, moments, plan
 from flex_trainer.budget import Budget
 from flex_trainer.corpus import Corpus, Sample, batches
 from flex_trainer.events import Event, Listener
@@ -39,7 +40,8 @@ from flex_trainer.recipe import LEARNING_RATE, Recipe
 from flex_trainer.selection import AdapterTask, Selection, select
 
 CHECKPOINT_EVERY_S = 60.0
-PROBE_STEPS = 3
+PROBE_STEPS = 4
+PROBE_MARGIN = 1.1
 PROBE_TOKENS = 256
 # A run may be this much slower than planned before training is cut short.
 PATIENCE = 1.1
@@ -178,7 +180,7 @@ class _Run:
                 "use a model of `flex-assist models list`"
             )
         pieces = [TextPiece(text=text, special=True) for text in texts]
-        ids = [found for found in self._engine.tokenize_now(self._served, pieces)]
+        ids = self._engine.tokenize_now(self._served, pieces)
         if any(len(found) != 1 for found in ids):
             raise ModelError(f"{self._base.name!r} lacks the control tokens {texts!r}")
         suffix, prefix, middle, end = (found[0] for found in ids)
@@ -196,19 +198,24 @@ class _Run:
         speed = self._probe_engine()
         count = len(selection.tasks)
         steps = plan.share_steps(
-            selection.tasks, self._budget.training_s(count), step_s, recipe,
+            selection.tasks,
+            self._budget.training_s(count),
+            step_s,
+            recipe,
             self._settings.training.epochs,
-        )  # fmt: skip
+        )
         prompt = self._settings.prompt
         usual = prompt.prefix_tokens + prompt.suffix_tokens + prompt.retrieval_tokens
         measured = gate.plan_gate(self._budget.gate_s(count), speed, usual)
         adapters = tuple(
             AdapterPlan(
-                name=task.name, steps=steps[task.name], seconds=steps[task.name] * step_s,
+                name=task.name,
+                steps=steps[task.name],
+                seconds=steps[task.name] * step_s,
                 gate=measured,
             )
             for task in selection.tasks
-        )  # fmt: skip
+        )
         made = RunPlan(
             data=plan.data_digest(snapshot),
             recipe=recipe,
@@ -263,16 +270,19 @@ class _Run:
         corpus = self._corpus(task, recipe)
         samples = list(itertools.islice(corpus.samples(0), 24))
         some = batches(samples, recipe.batch_tokens, "probe")
-        some = (some * PROBE_STEPS)[: PROBE_STEPS + 1]
+        some = (some * (PROBE_STEPS + 1))[: PROBE_STEPS + 1]
         model = lora.attach(self._model, recipe.rank, recipe.seed)
         seconds: list[float] = []
-        trainer = Trainer(model, recipe, some)
-        trainer.run(
+        if recipe.regularizer == "activation":
+            # It needs other languages' code; the spectral one takes as long.
+            recipe = replace(recipe, regularizer="spectral")
+        Trainer(model, recipe, some).run(
             report=lambda report: seconds.append(report.tokens / report.tokens_per_s),
             should_stop=lambda _: False,
         )
         self._model = model.unload()
-        usual = sum(seconds[1:]) / len(seconds[1:])
+        # The best of a few: what else the machine does just now is not to decide the plan.
+        usual = min(seconds[1:]) * PROBE_MARGIN
         return usual * (1 + 1 / recipe.hessian_every if recipe.optimizer == "sophia" else 1)
 
     def _probe_engine(self) -> float:
@@ -290,7 +300,7 @@ class _Run:
             return dict(json.loads(done.read_text()))
         own = next(adapter for adapter in run_plan.adapters if adapter.name == task.name)
         model = lora.attach(self._model, run_plan.recipe.rank, run_plan.recipe.seed)
-        trainer = self._train(task, own, run_plan.recipe, model)
+        trainer = self._train(task, own, run_plan.recipe, model, snapshot)
         self._listen(Event(phase="export", language=task.name))
         staged = self._registry.stage(task.name)
         try:
@@ -307,10 +317,11 @@ class _Run:
         return outcome
 
     def _train(
-        self, task: AdapterTask, own: AdapterPlan, recipe: Recipe, model: Any
+        self, task: AdapterTask, own: AdapterPlan, recipe: Recipe, model: Any, snapshot: Snapshot
     ) -> Trainer:
         corpus = self._corpus(task, recipe)
-        trainer = Trainer(model, recipe, planned_batches(corpus, own.steps, recipe))
+        factors = self._factors(task, recipe, model, snapshot)
+        trainer = Trainer(model, recipe, planned_batches(corpus, own.steps, recipe), factors)
         folder = self._folder / task.name
         found = checkpoint.latest(folder) if self._options.resume else None
         if found is not None:
@@ -334,6 +345,20 @@ class _Run:
             )
         return trainer
 
+    def _factors(
+        self, task: AdapterTask, recipe: Recipe, model: Any, snapshot: Snapshot
+    ) -> dict[str, torch.Tensor] | None:
+        """What the modules see on other languages' code, where the regularizer asks for it."""
+        if recipe.regularizer != "activation":
+            return None
+        others = [d.text for d in snapshot.train if d.language not in task.languages]
+        if not others:
+            raise ConfigError(
+                "the activation regularizer needs code of a second language in the repository; "
+                "use --regularizer spectral"
+            )
+        return moments.input_factors(model, [self._encode(t) for t in others], recipe.seed)
+
     def _reporter(self, name: str) -> Callable[[StepReport], None]:
         smoothed: list[float] = []
 
@@ -342,11 +367,15 @@ class _Run:
             seconds = step.tokens / step.tokens_per_s
             self._listen(
                 Event(
-                    phase="train", language=name, step=step.step, steps=step.steps,
-                    loss=smoothed[-1], tokens_per_s=step.tokens_per_s,
+                    phase="train",
+                    language=name,
+                    step=step.step,
+                    steps=step.steps,
+                    loss=smoothed[-1],
+                    tokens_per_s=step.tokens_per_s,
                     eta_s=(step.steps - step.step) * seconds,
                 )
-            )  # fmt: skip
+            )
 
         return report
 
@@ -471,9 +500,12 @@ def data_records(snapshot: Snapshot, languages: Sequence[str]) -> list[dict[str,
 def _verdict(adapter: str | None, outcome: dict[str, Any] | None) -> dict[str, Any]:
     if adapter is None or outcome is None:
         return {
-            "bits_per_byte": None, "exact_match": None, "verdict": "too-little",
-            "reason": "", "adapter": None,
-        }  # fmt: skip
+            "bits_per_byte": None,
+            "exact_match": None,
+            "verdict": "too-little",
+            "reason": "",
+            "adapter": None,
+        }
     metrics = outcome["metrics"]
     bits = {**metrics["bits_per_byte"], "ci95": list(metrics["ci95"])}
     verdict = "pooled" if adapter == SHARED else "promoted" if outcome["promoted"] else "kept-base"

@@ -1,6 +1,7 @@
 """``flex-assist adapt``. Light to import: torch comes when the command runs."""
 
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -31,7 +32,8 @@ def command(
     base: Annotated[str | None, typer.Option(help="base model: a name, or a GGUF file")] = None,
     optimizer: Annotated[str | None, typer.Option(help="sophia or adamw")] = None,
     regularizer: Annotated[
-        str | None, typer.Option(help="spectral, paper, l2, permuted or none")
+        str | None,
+        typer.Option(help="spectral, paper, activation, or none; controls: l2, permuted"),
     ] = None,
     train_files: Annotated[
         Path | None, typer.Option(help="file with a list of paths: learn from exactly these")
@@ -89,6 +91,9 @@ def _adapt(
     json_events: bool,
     as_json: bool,
 ) -> None:
+    # Waiting threads give the processor away: whoever adapts goes on working meanwhile. Read once,
+    # when the numeric libraries are loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         # Before anything that allocates much.
         from flex_trainer import device
@@ -176,14 +181,17 @@ def _show_plan(
             {
                 "files": [
                     {
-                        "path": _printable(one.path), "verdict": one.verdict, "rule": one.rule,
-                        "value": one.value, "language": one.language,
+                        "path": _printable(one.path),
+                        "verdict": one.verdict,
+                        "rule": one.rule,
+                        "value": one.value,
+                        "language": one.language,
                     }
                     for one in snapshot.verdicts
                 ],
                 "languages": counts,
             }
-        )  # fmt: skip
+        )
         return
     rows = [
         (name, verdict, count)

@@ -8,10 +8,10 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from flex_assist.adapters.manifest import FimTokens
 from flex_assist.config import PromptSettings
 from flex_assist.evaluate.spans import Span, SpanSource
 from flex_assist.language import BY_NAME
+from flex_assist.models.fim import FimTokens
 from flex_assist.prompt.builder import Outline, assemble, outline
 from flex_assist.prompt.retrieval import RepositoryIndex
 from flex_assist.repository.documents import Document
@@ -48,9 +48,13 @@ class Corpus:
     """
 
     def __init__(
-        self, documents: Sequence[Document], encode: Encode, fim: FimTokens,
-        settings: PromptSettings, seed: int,
-    ) -> None:  # fmt: skip
+        self,
+        documents: Sequence[Document],
+        encode: Encode,
+        fim: FimTokens,
+        settings: PromptSettings,
+        seed: int,
+    ) -> None:
         self._documents = sorted(documents, key=lambda document: document.path)
         self._encode, self._fim, self._settings, self._seed = encode, fim, settings, seed
         self._cache: dict[str, list[int]] = {}
@@ -81,9 +85,13 @@ class Corpus:
         document = self._documents[number]
         text = document.text[start : start + SEGMENT_CHARACTERS + 400]
         header = outline(
-            "", "", path=document.path, language=BY_NAME[document.language], chunks=(),
+            "",
+            "",
+            path=document.path,
+            language=BY_NAME[document.language],
+            chunks=(),
             settings=self._settings,
-        ).header  # fmt: skip
+        ).header
         prefix = self._cached(header)
         tokens = tuple([*prefix, *self._encode("\n" + text)][:PLAIN_TOKENS])
         labels = (UNLABELLED,) * len(prefix) + tokens[len(prefix) :]
@@ -95,14 +103,22 @@ class Corpus:
         chunks = []
         if self._index is not None and rng.random() < RETRIEVAL_SHARE:
             chunks = self._index.search(
-                before, after, path=document.path, language=document.language,
+                before,
+                after,
+                path=document.path,
+                language=document.language,
                 count=self._settings.retrieval_chunks,
-            )  # fmt: skip
+            )
         answer = document.text[span.start : span.end]
         planned = outline(
-            before, after, path=document.path, language=language, chunks=chunks,
-            settings=self._settings, answer=answer,
-        )  # fmt: skip
+            before,
+            after,
+            path=document.path,
+            language=language,
+            chunks=chunks,
+            settings=self._settings,
+            answer=answer,
+        )
         return self._labelled(planned, separate=rng.random() < MIDDLE_TOKEN_SHARE)
 
     def _labelled(self, planned: Outline, separate: bool) -> Sample:
@@ -120,9 +136,7 @@ class Corpus:
         hidden |= set(range(header[0], header[0] + sizes["path"]))
         hidden |= {at for at, token in enumerate(tokens) if token == self._fim.middle_id}
         labels = tuple(UNLABELLED if at in hidden else token for at, token in enumerate(tokens))
-        weights = tuple(
-            ANSWER_WEIGHT if at >= first_answer else 1.0 for at in range(len(tokens))
-        )
+        weights = tuple(ANSWER_WEIGHT if at >= first_answer else 1.0 for at in range(len(tokens)))
         return Sample(tokens=tokens, labels=labels, weights=weights)
 
     def _cached(self, text: str) -> list[int]:

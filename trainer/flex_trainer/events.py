@@ -4,10 +4,6 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
 
 PHASES = ("mine", "load", "plan", "train", "export", "gate", "promote", "done")
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from peft import PeftModel
 from safetensors.torch import save_file
 
-from flex_assist.adapters.manifest import LORA_GGUF, MERGED_GGUF, FimTokens
+from flex_assist.adapters.manifest import LORA_GGUF, MERGED_GGUF
+from flex_assist.models.fim import FimTokens
 from flex_assist.models.lora_gguf import write_lora, write_merged
 from flex_trainer import lora
 from flex_trainer.lora import ADAPTER, Masters

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flex_assist.adapters.manifest import LORA_GGUF, FimTokens
+from flex_assist.adapters.manifest import LORA_GGUF
 from flex_assist.adapters.router import BASE, Route
 from flex_assist.complete.context import RepositoryContext
 from flex_assist.complete.request import CompletionRequest
@@ -22,10 +22,11 @@ from flex_assist.config import Settings
 from flex_assist.engine.local import LocalEngine
 from flex_assist.engine.protocol import TextPiece, Weights
 from flex_assist.evaluate.bootstrap import ratio_difference_ci95
+from flex_assist.evaluate.cases import Case, draw_cases
 from flex_assist.evaluate.metrics import edit_similarity, exact_match
-from flex_assist.evaluate.spans import SpanSource
 from flex_assist.language import BY_NAME
 from flex_assist.locations import Locations
+from flex_assist.models.fim import FimTokens
 from flex_assist.prompt.builder import assemble, outline
 from flex_assist.prompt.retrieval import RepositoryIndex
 from flex_assist.repository.documents import Document
@@ -48,30 +49,6 @@ class GatePlan:
 
     window_tokens: int
     spans: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """One place of a held-out file to fill in."""
-
-    document: Document
-    start: int
-    end: int
-
-    @property
-    def before(self) -> str:
-        """Text up to the cursor."""
-        return self.document.text[: self.start]
-
-    @property
-    def after(self) -> str:
-        """Text after the span."""
-        return self.document.text[self.end :]
-
-    @property
-    def middle(self) -> str:
-        """What stood there."""
-        return self.document.text[self.start : self.end]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,9 +148,7 @@ class Gate:
         sizes = [unit.size for unit in units]
         groups = _groups(units)
         return Measurement(
-            bits_per_byte=Pair(
-                base=sum(bits[0]) / sum(sizes), adapted=sum(bits[1]) / sum(sizes)
-            ),
+            bits_per_byte=Pair(base=sum(bits[0]) / sum(sizes), adapted=sum(bits[1]) / sum(sizes)),
             ci95=ratio_difference_ci95(
                 _sums(bits[0], groups), _sums(bits[1], groups), _sums(sizes, groups), seed
             ),
@@ -220,22 +195,28 @@ class Gate:
         prompts = [await self._prompt(case, fim) for case in cases]
         losses = await self._engine.score(weights, [tokens for tokens, _ in prompts])
         answers = [count for _, count in prompts]
-        total = sum(
-            float(loss[-count:].sum()) for loss, count in zip(losses, answers, strict=True)
-        )
+        total = sum(float(loss[-count:].sum()) for loss, count in zip(losses, answers, strict=True))
         return total / max(1, sum(answers))
 
     async def _prompt(self, case: Case, fim: FimTokens | None) -> tuple[list[int], int]:
         prompt = self._settings.prompt
         document, language = case.document, BY_NAME[case.document.language]
         chunks = self._index.search(
-            case.before, case.after, path=document.path, language=document.language,
+            case.before,
+            case.after,
+            path=document.path,
+            language=document.language,
             count=prompt.retrieval_chunks,
-        )  # fmt: skip
+        )
         planned = outline(
-            case.before, case.after, path=document.path, language=language, chunks=chunks,
-            settings=prompt, answer=case.middle,
-        )  # fmt: skip
+            case.before,
+            case.after,
+            path=document.path,
+            language=language,
+            chunks=chunks,
+            settings=prompt,
+            answer=case.middle,
+        )
         pieces = [TextPiece(text=text) for text in planned.texts()]
         built = assemble(planned, await self._engine.tokenize(self._model, pieces), fim, prompt)
         return list(built.tokens), max(1, built.answer_tokens)
@@ -274,21 +255,6 @@ class _Always:
     def route(self, language: str | None, choice: str = "auto") -> Route:
         """The one there is."""
         return self.choice
-
-
-def draw_cases(documents: Sequence[Document], count: int, seed: int) -> list[Case]:
-    """Places to fill in, from each file in turn."""
-    rng = random.Random(f"{seed}:cases")
-    sources = [SpanSource(document.text, BY_NAME[document.language]) for document in documents]
-    cases: list[Case] = []
-    for number in range(count * 4):
-        if len(cases) >= count or not documents:
-            break
-        document = documents[number % len(documents)]
-        span = sources[number % len(documents)].draw(rng, low=min(200, len(document.text) // 2))
-        if span is not None:
-            cases.append(Case(document=document, start=span.start, end=span.end))
-    return cases
 
 
 def _in_turn(queues: Sequence[list[list[int]]]) -> list[tuple[int, list[int]]]:

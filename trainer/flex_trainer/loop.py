@@ -1,7 +1,7 @@
 """The training loop: one story, from top to bottom."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,16 +36,23 @@ class Trainer:
     Args:
         model: The base with its LoRA attached.
         batches: What each step sees; their number is the number of steps.
+        factors: For the regularizer ``activation``: ``moments.input_factors``.
     """
 
-    def __init__(self, model: Any, recipe: Recipe, batches: Sequence[Sequence[Sample]]) -> None:
+    def __init__(
+        self,
+        model: Any,
+        recipe: Recipe,
+        batches: Sequence[Sequence[Sample]],
+        factors: Mapping[str, Tensor] | None = None,
+    ) -> None:
         self._model, self._recipe, self._batches = model, recipe, batches
         self._device = torch.device(recipe.device)
         self._core = model.get_base_model()
         self._head: Tensor = self._core.get_output_embeddings().weight
         self.masters = lora.Masters.of(model)
         orders = recipe.seed if recipe.regularizer == "permuted" else None
-        self._updates = lora.updates(model, self.masters, orders)
+        self._updates = lora.updates(model, self.masters, orders, factors)
         self._optimizer = make_optimizer(self.masters.masters, recipe)
         self._strength = fourier.Strength(share=recipe.penalty_share)
         self._hessian_labels = 1
@@ -81,10 +88,15 @@ class Trainer:
             tokens = sum(len(sample.tokens) for sample in batch)
             report(
                 StepReport(
-                    step=step + 1, steps=steps, loss=loss, tokens=tokens,
-                    tokens_per_s=tokens / seconds, unclipped_share=unclipped, penalty=penalty,
+                    step=step + 1,
+                    steps=steps,
+                    loss=loss,
+                    tokens=tokens,
+                    tokens_per_s=tokens / seconds,
+                    unclipped_share=unclipped,
+                    penalty=penalty,
                 )
-            )  # fmt: skip
+            )
         return self.progress
 
     def state(self) -> dict[str, Tensor]:
@@ -126,9 +138,9 @@ class Trainer:
         total = losses.loss_sum(hidden, self._head, labels, weights)
         count = int((labels[:, 1:] != UNLABELLED).sum())
         weight = float(weights[:, 1:][labels[:, 1:] != UNLABELLED].sum())
-        (total / max(weight, 1.0)).backward()
+        torch.autograd.backward(total / max(weight, 1.0))
         self.masters.take_gradients()
-        return float(total) / max(weight, 1.0), count
+        return float(total.detach()) / max(weight, 1.0), count
 
     def _estimate_hessian(self, step: int, batch: Sequence[Sample]) -> float | None:
         """Gauss-Newton-Bartlett: the squared gradient on labels that the model itself draws."""
@@ -139,7 +151,8 @@ class Trainer:
         hidden = self._core.model(input_ids=ids).last_hidden_state
         sampled = losses.sample_labels(hidden, self._head, labels, generator)
         self._hessian_labels = max(1, int((sampled != UNLABELLED).sum()))
-        (losses.loss_sum(hidden, self._head, sampled) / self._hessian_labels).backward()
+        sampled_loss = losses.loss_sum(hidden, self._head, sampled)
+        torch.autograd.backward(sampled_loss / self._hessian_labels)
         self.masters.take_gradients()
         self._optimizer.update_hessian()
         self.masters.clear_gradients()
@@ -161,7 +174,7 @@ class Trainer:
         for master, gradient in zip(masters, gradients, strict=True):
             if master.grad is not None:
                 master.grad.add_(gradient, alpha=strength)
-        return float(value)
+        return float(value.detach())
 
     def _step(self) -> None:
         if isinstance(self._optimizer, SophiaG):
@@ -174,9 +187,11 @@ def make_optimizer(parameters: Sequence[Tensor], recipe: Recipe) -> torch.optim.
     """The optimizer that a recipe names, over float32 masters."""
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(
-            parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay,
+            parameters,
+            lr=recipe.learning_rate,
+            weight_decay=recipe.weight_decay,
             betas=(recipe.beta_momentum, 0.95),
-        )  # fmt: skip
+        )
     return SophiaG(
         parameters,
         lr=recipe.learning_rate,

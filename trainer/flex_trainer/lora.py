@@ -30,7 +30,7 @@ def attach(model: nn.Module, rank: int, seed: int) -> PeftModel:
         bias="none",
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, config, autocast_adapter_dtype=False)  # type: ignore[arg-type]
+    return get_peft_model(model, config, autocast_adapter_dtype=False)
 
 
 def layers(model: nn.Module) -> dict[str, LoraLayer]:
@@ -101,15 +101,21 @@ class Masters:
         self.publish()
 
 
-def updates(model: nn.Module, masters: Masters, orders_seed: int | None = None) -> list[Update]:
+def updates(
+    model: nn.Module,
+    masters: Masters,
+    orders_seed: int | None = None,
+    factors: Mapping[str, Tensor] | None = None,
+) -> list[Update]:
     """Each module's update over the masters, for the penalties.
 
     Args:
         orders_seed: For the control ``permuted``: seed of the rows' and columns' random orders.
+        factors: For ``activation``: ``moments.input_factors``.
     """
     generator = torch.Generator().manual_seed(orders_seed or 0)
     found = []
-    for layer in layers(model).values():
+    for name, layer in layers(model).items():
         a = masters.master_of(layer.lora_A[ADAPTER].weight)
         b = masters.master_of(layer.lora_B[ADAPTER].weight)
         orders = orders_seed is not None
@@ -118,9 +124,10 @@ def updates(model: nn.Module, masters: Masters, orders_seed: int | None = None) 
                 a=a,
                 b=b,
                 scale=layer.scaling[ADAPTER],
-                base_norm2=float(layer.get_base_layer().weight.float().square().sum()),
+                base_norm2=layer.get_base_layer().weight.float().square().sum(),
                 row_order=torch.randperm(b.shape[0], generator=generator) if orders else None,
                 column_order=torch.randperm(a.shape[1], generator=generator) if orders else None,
+                second_moment=factors[name] if factors else None,
             )
         )
     return found

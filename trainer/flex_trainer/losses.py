@@ -59,7 +59,8 @@ def loss_sum(hidden: Tensor, head: Tensor, labels: Tensor, weights: Tensor | Non
     scale = torch.ones_like(targets, dtype=torch.float32)
     if weights is not None:
         scale = weights[:, 1:][chosen].float()
-    return _ChunkedCrossEntropy.apply(rows, head, targets, scale)  # type: ignore[no-any-return]
+    total: Tensor = _ChunkedCrossEntropy.apply(rows, head, targets, scale)  # type: ignore[no-untyped-call]
+    return total
 
 
 @torch.no_grad()

@@ -69,9 +69,7 @@ def select(snapshot: Snapshot, settings: MiningSettings, count: Callable[[str], 
         and found.held_out_files > 0
     ]
     rest = [name for name in counts if name not in own]
-    tasks = [
-        _task(name, (name,), snapshot, counts) for name in own
-    ]
+    tasks = [_task(name, (name,), snapshot, counts) for name in own]
     pooled = _task(SHARED, tuple(rest), snapshot, counts)
     too_little: dict[str, str] = {}
     if _enough(pooled):

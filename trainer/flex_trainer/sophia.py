@@ -52,9 +52,13 @@ class SophiaG(Optimizer):
         if lr < 0 or rho <= 0 or eps < 0 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"impossible hyper-parameters: lr={lr} betas={betas} rho={rho}")
         defaults = {
-            "lr": lr, "betas": betas, "rho": rho, "weight_decay": weight_decay, "eps": eps,
+            "lr": lr,
+            "betas": betas,
+            "rho": rho,
+            "weight_decay": weight_decay,
+            "eps": eps,
             "bias_correction": bias_correction,
-        }  # fmt: skip
+        }
         super().__init__(params, defaults)
 
     @torch.no_grad()

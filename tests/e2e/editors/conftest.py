@@ -30,7 +30,8 @@ class Neovim:
             [program, "--embed", "--headless", "--clean"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **environment},
         )  # fmt: skip
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._write, self._read = self._process.stdin, self._process.stdout
         self._unpacker = msgpack.Unpacker(raw=False, strict_map_key=False)
         self._number = 0

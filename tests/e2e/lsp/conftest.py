@@ -1,5 +1,6 @@
 """A language client made of nothing but JSON and pipes, and servers for it to talk to."""
 
+import asyncio
 import itertools
 import json
 import os
@@ -12,6 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from flex_assist.config import EngineSettings
+from flex_assist.engine.client import HostEngine
+from flex_assist.locations import locate
 
 SCRIPTED_SERVER = Path(__file__).with_name("scripted_server.py")
 WAIT_S = 20.0
@@ -94,7 +99,8 @@ class Client:
                         return message
                 left_s = end - time.monotonic()
                 alive = self.process.poll() is None
-                assert left_s > 0 and (alive or self._readers[0].is_alive()), self.messages[-3:]
+                assert left_s > 0, f"not in {wait_s:g} s: {self.messages[-3:]}"
+                assert alive or self._readers[0].is_alive(), f"it ended: {self.messages[-3:]}"
                 self._arrived.wait(min(left_s, 0.2))
 
     def notified(self, method: str) -> list[Any]:
@@ -149,9 +155,9 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Client]]:
     """Starts servers with a home of their own; ends them after the test."""
     clients: list[Client] = []
 
-    def starter(*arguments: str, **environment: str) -> Client:
+    def starter(*arguments: str, program: str = sys.executable, **environment: str) -> Client:
         home = {"FLEX_ASSIST_HOME": str(tmp_path / "home"), **environment}
-        clients.append(Client([sys.executable, *arguments], home))
+        clients.append(Client([program, *arguments], home))
         return clients[-1]
 
     yield starter
@@ -163,6 +169,15 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Client]]:
 def scripted(start: Callable[..., Client]) -> Client:
     """The real server over a model that answers as the text tells it to."""
     return start(str(SCRIPTED_SERVER))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """The product's folders for the real model; the engine host that was started there ends."""
+    yield tmp_path / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLEX_ASSIST_HOME", str(tmp_path / "home"))
+        asyncio.run(HostEngine(locate(), EngineSettings()).stop_host())
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """The language server as a process: what it answers, and that nothing can bring it down."""
 
 import json
+import re
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -104,7 +106,8 @@ def test_the_surfaces_do_not_supersede_each_other(scripted: Any, params: Params)
     scripted.open(URI, "ab")
     ghost = scripted.ask(INLINE, params(URI, 0, 2))
     menu = scripted.ask(MENU, {"textDocument": {"uri": URI}, "position": place(0, 2)})
-    assert scripted.answer(ghost)["result"]["items"] and scripted.answer(menu)["result"]["items"]
+    assert scripted.answer(ghost)["result"]["items"]
+    assert scripted.answer(menu)["result"]["items"]
 
 
 def test_a_cancelled_request_stops_the_work(start: Any, params: Params, tmp_path: Path) -> None:
@@ -120,7 +123,7 @@ def test_a_cancelled_request_stops_the_work(start: Any, params: Params, tmp_path
     assert log.read_text() == "cancelled slow\n"
 
 
-@pytest.mark.parametrize("encoding, column", [("utf-8", 12), ("utf-16", 6), ("utf-32", 5)])
+@pytest.mark.parametrize(("encoding", "column"), [("utf-8", 12), ("utf-16", 6), ("utf-32", 5)])
 def test_positions_in_every_encoding(
     encoding: str, column: int, scripted: Any, params: Params
 ) -> None:
@@ -234,10 +237,13 @@ def test_stray_output_never_reaches_the_editor(scripted: Any, params: Params) ->
     assert scripted.leave() == 0
     scripted.close()
     assert scripted.stray == b""
-    assert b"a stray print" in scripted.stderr and b"a stray write" in scripted.stderr
+    assert b"a stray print" in scripted.stderr
+    assert b"a stray write" in scripted.stderr
 
 
-@pytest.mark.parametrize("line, told", [("fail", "the engine is not well"), ("bug", "KeyError")])
+@pytest.mark.parametrize(
+    ("line", "told"), [("fail", "the engine is not well"), ("bug", "KeyError")]
+)
 def test_an_error_is_told_once_and_is_no_error_answer(
     line: str, told: str, scripted: Any, params: Params
 ) -> None:
@@ -246,7 +252,8 @@ def test_an_error_is_told_once_and_is_no_error_answer(
     for _ in range(3):
         assert scripted.request(INLINE, params(URI, 0, 4)) == []
     alarms = [m["message"] for m in scripted.notified("window/showMessage")]
-    assert len(alarms) == 1 and told in alarms[0]
+    assert len(alarms) == 1
+    assert told in alarms[0]
     assert scripted.request(INLINE, params(URI, 1, 1))["items"]
     states = [status["state"] for status in scripted.notified("flexAssist/status")]
     assert states[-2:] == ["error", "ready"]
@@ -328,3 +335,16 @@ def test_initialize_is_answered_while_the_model_loads(start: Any) -> None:
         taken_ms.append((time.perf_counter() - started) * 1000)
     # From the start of the process. The best of three, since the machine may be busy.
     assert min(taken_ms) < 500, taken_ms
+
+
+def test_one_editor_over_tcp(start: Any) -> None:
+    client = start("-m", "flex_lsp", "--tcp", "127.0.0.1:0")
+    said = client.process.stderr.readline().decode()
+    port = int(re.findall(r":(\d+)", said)[-1])
+    body = b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"capabilities":{}}}'
+    with socket.create_connection(("127.0.0.1", port), 5) as editor:
+        editor.sendall(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+        assert editor.recv(65536).startswith(b"Content-Length: ")
+        with socket.create_connection(("127.0.0.1", port), 5) as second:
+            assert second.recv(1) == b""
+    assert client.process.wait(20) == 1

@@ -150,6 +150,12 @@ def app(service: ChatService, session: Session) -> ChatApp:
 
 
 @pytest.fixture
+def notices(app: ChatApp) -> Callable[[], list[str]]:
+    """What the person was told so far, once each time it was said."""
+    return lambda: [notice.message for notice in app._notifications]
+
+
+@pytest.fixture
 def until() -> Callable[..., Any]:
     """``await until(pilot, condition)``: give the application time, but not for ever."""
 

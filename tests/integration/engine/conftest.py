@@ -64,7 +64,7 @@ def adapter_b(make_adapter: Callable[..., Path]) -> Path:
 @pytest.fixture
 def settings() -> EngineSettings:
     """One thread: on a busy machine two wait for each other."""
-    return EngineSettings(threads=1, gpu_layers=0, context_tokens=512)
+    return EngineSettings(threads=1, gpu_layers=0, context_tokens=256)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The wrapper of llama.cpp on the starter model."""
 
+import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -185,7 +186,7 @@ def test_scores_equal_a_computation_token_by_token(
     assert np.array_equal(context.score(tokens), scores)
     slow = open_context(context.adapter)
     expected = []
-    for token, following in zip(tokens, tokens[1:], strict=False):
+    for token, following in itertools.pairwise(tokens):
         slow.append(token)
         logits = slow.logits().astype(np.float64)
         expected.append(np.log(np.exp(logits).sum()) - logits[following])
@@ -209,8 +210,8 @@ def test_scores_of_any_length(
 def test_an_interrupt_leaves_the_context_as_it_was(
     model: Model, open_context: Callable[..., Context], error: type[Exception]
 ) -> None:
-    tokens = (model.tokenize(TEXT) * 20)[:240]
-    context, fresh = open_context(batch_tokens=200), open_context(batch_tokens=200)
+    tokens = (model.tokenize(TEXT) * 20)[:140]
+    context, fresh = open_context(), open_context()
     context.prefill(tokens[:40])
     interrupt = Interrupt()
     stop = interrupt.pause if error is Paused else interrupt.cancel
@@ -227,9 +228,7 @@ def test_an_interrupt_leaves_the_context_as_it_was(
     assert np.array_equal(context.logits(), fresh.logits())
 
 
-def test_prompts_that_cannot_be_decoded(
-    model: Model, open_context: Callable[..., Context]
-) -> None:
+def test_prompts_that_cannot_be_decoded(model: Model, open_context: Callable[..., Context]) -> None:
     context = open_context()
     for tokens, says in (([], "empty"), ([1] * 513, "context 512"), ([1, 49152], "49152")):
         with pytest.raises(EngineError, match=says):

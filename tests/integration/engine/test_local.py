@@ -48,7 +48,7 @@ def replay(model: Path, adapter: Path | None, prompts: list[tuple[int, ...]], co
     """What a fresh context says to the last prompt, after the others in the engine's batches."""
     loaded = Model.load(model)
     attached = loaded.load_adapter(adapter) if adapter else None
-    context = Context(loaded, attached, 512, 1)
+    context = Context(loaded, attached, 256, 1)
     text = b""
     for prompt in prompts:
         start = context.keep_prefix(prompt)
@@ -104,12 +104,12 @@ async def test_an_adapter_file_that_is_replaced_is_not_served_from_memory(
     engine: LocalEngine, starter: Path, make_adapter: Callable[..., Path]
 ) -> None:
     prompt = await tokens_of(engine, starter, TEXT)
-    path = make_adapter("replaced", 1)
+    path = make_adapter("replaced", 1, size=2.0)
     request = GenerateRequest(
         weights=Weights(model=starter, adapter=path), tokens=prompt, max_tokens=8
     )
     before = await answer(engine, request)
-    make_adapter("replaced.new", 2).rename(path)
+    make_adapter("replaced.new", 2, size=2.0).rename(path)
     os.utime(path, ns=(1, 1))
     after = await answer(engine, request)
     assert after.reused_tokens == 0
@@ -151,12 +151,12 @@ async def test_a_seed_makes_drawing_repeatable(engine: LocalEngine, starter: Pat
 
 
 async def test_a_full_context_ends_the_answer(engine: LocalEngine, starter: Path) -> None:
-    prompt = (await tokens_of(engine, starter, TEXT) * 30)[:509]
+    prompt = (await tokens_of(engine, starter, TEXT) * 30)[:253]
     request = GenerateRequest(weights=Weights(model=starter), tokens=prompt, max_tokens=50)
     full = await answer(engine, request)
     assert full.reason in ("length", "end")
     assert full.completion_tokens <= 4
-    with pytest.raises(EngineError, match="512"):
+    with pytest.raises(EngineError, match="256"):
         await answer(engine, dataclasses.replace(request, tokens=prompt * 2))
 
 
@@ -165,17 +165,17 @@ async def test_cancelling_within_a_prompt_or_an_answer_is_quick(
 ) -> None:
     weights = Weights(model=starter)
     await engine.warm(weights)
-    prompt = (await tokens_of(engine, starter, TEXT) * 30)[:500]
+    prompt = (await tokens_of(engine, starter, TEXT) * 30)[:240]
     short = GenerateRequest(weights=weights, tokens=prompt[:30], max_tokens=1)
     for tokens, wait_for_piece in ((prompt, False), (prompt[:40], True)):
-        request = GenerateRequest(weights=weights, tokens=tokens, max_tokens=400)
+        request = GenerateRequest(weights=weights, tokens=tokens, max_tokens=200)
         stream = engine.generate(request)
         task = asyncio.create_task(anext(stream))
         if wait_for_piece:
             await task
             task = asyncio.create_task(anext(stream))
         else:
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.05)
         cancelled_s = time.perf_counter()
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -193,7 +193,7 @@ async def test_a_completion_overtakes_a_chat_and_leaves_it_right(
 ) -> None:
     weights = Weights(model=starter)
     prompt = await tokens_of(engine, starter, TEXT)
-    long_prompt = (prompt * 20)[:300]
+    long_prompt = (prompt * 20)[:200]
     await engine.warm(weights)
     chat = GenerateRequest(
         weights=weights, tokens=long_prompt, max_tokens=24, priority=Priority.CHAT
@@ -222,7 +222,7 @@ async def test_scores_are_not_changed_by_requests_that_overtake_them(
 ) -> None:
     weights = Weights(model=starter, adapter=adapter_a)
     prompt = await tokens_of(engine, starter, TEXT)
-    windows = [(prompt * 20)[:300], prompt, prompt[:2]]
+    windows = [(prompt * 20)[:200], prompt, prompt[:2]]
     undisturbed = await engine.score(weights, windows)
     scoring = asyncio.create_task(engine.score(weights, windows))
     await asyncio.sleep(0.05)
@@ -231,7 +231,7 @@ async def test_scores_are_not_changed_by_requests_that_overtake_them(
     assert not scoring.done()
     for one, other in zip(await scoring, undisturbed, strict=True):
         assert np.array_equal(one, other)
-    assert [len(scores) for scores in undisturbed] == [299, len(prompt) - 1, 1]
+    assert [len(scores) for scores in undisturbed] == [199, len(prompt) - 1, 1]
 
 
 async def test_many_adapters_keep_to_the_limit_and_unload_frees_all(
@@ -281,7 +281,7 @@ async def test_a_damaged_adapter_is_told_from_a_dull_one(
 
 async def test_closing_ends_what_is_asked_for(settings: EngineSettings, starter: Path) -> None:
     engine = LocalEngine(settings)
-    request = GenerateRequest(weights=Weights(model=starter), tokens=(100,) * 50, max_tokens=400)
+    request = GenerateRequest(weights=Weights(model=starter), tokens=(100,) * 50, max_tokens=200)
     asking = asyncio.create_task(answer(engine, request))
     await asyncio.sleep(0.5)
     await engine.close()

@@ -1,6 +1,8 @@
 """Text from tokens: whole characters, stop texts across pieces, drawing tokens."""
 
+import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,7 +72,7 @@ def test_pieces_join_to_the_text_up_to_the_first_stop(
     raw = text.encode()
     cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=8)))
     bounds = [0, *cuts, len(raw)]
-    parts = [raw[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    parts = [raw[a:b] for a, b in itertools.pairwise(bounds)]
     answer = Answer(stop_texts)
     shown = feed(answer, parts)
     assert shown == answer.text
@@ -131,8 +133,6 @@ def test_masked_tokens_are_never_drawn() -> None:
     [{"max_tokens": 0}, {"temperature": -1.0}, {"temperature": math.nan}, {"top_p": 0.0}],
 )
 def test_senseless_requests_are_refused_with_the_value(wrong: dict[str, float]) -> None:
-    from pathlib import Path
-
     fields = {"weights": Weights(model=Path("m")), "tokens": (1,), "max_tokens": 1, **wrong}
     with pytest.raises(EngineError, match=str(next(iter(wrong)))):
         check(GenerateRequest(**fields))

@@ -1,5 +1,6 @@
 """The meeting place is the user's own."""
 
+import asyncio
 import os
 import stat
 import sys
@@ -102,3 +103,23 @@ def test_a_log_that_has_grown_large_is_begun_anew(tmp_path: Path) -> None:
     with open_log(tmp_path / "log") as log:
         log.write(b"new")
     assert (tmp_path / "log").read_bytes() == b"new"
+
+
+async def test_over_tcp_the_port_is_found_in_the_private_folder(tmp_path: Path) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hello")
+        writer.close()
+
+    meeting = Rendezvous(socket=tmp_path / "run" / "engine.sock", tcp=True)
+    meeting.prepare()
+    with pytest.raises(OSError, match=r"engine\.port"):
+        await meeting.connect()
+    server = await meeting.listen(serve)
+    assert server.sockets[0].getsockname()[0] == "127.0.0.1"
+    assert mode(meeting.port_file) == 0o600
+    reader, writer = await meeting.connect()
+    assert await reader.read() == b"hello"
+    writer.close()
+    server.close()
+    meeting.withdraw()
+    assert meeting.identity() is None

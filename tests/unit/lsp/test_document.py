@@ -8,7 +8,7 @@ from flex_lsp.document import file_path
 
 
 @pytest.mark.parametrize(
-    "uri, path",
+    ("uri", "path"),
     [
         ("file:///a/b.py", "/a/b.py"),
         ("file:///a%20b/%C3%A9%23%3F.py", "/a b/é#?.py"),

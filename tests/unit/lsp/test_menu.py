@@ -9,7 +9,7 @@ from flex_lsp.history import KEPT, History, Record
 
 
 @pytest.mark.parametrize(
-    "text, shown",
+    ("text", "shown"),
     [
         ("return x", "return x"),
         ("\n    return x", "return x"),
@@ -41,7 +41,9 @@ def test_the_history_forgets_the_oldest() -> None:
         )  # fmt: skip
     assert history.accept("c0") is None
     accepted = history.accept("c1")
-    assert accepted is not None and accepted.as_json()["accepted"] is True
+    assert accepted is not None
+    assert accepted.as_json()["accepted"] is True
     newest = history.last()
-    assert newest is not None and newest.identity == f"c{KEPT - 1}"
+    assert newest is not None
+    assert newest.identity == f"c{KEPT - 1}"
     assert history.last("c0") is None

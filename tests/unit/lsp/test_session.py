@@ -145,6 +145,7 @@ async def test_a_request_that_the_engine_withdrew_is_no_error(
 async def test_a_model_that_is_too_slow_is_given_up(session: Session, model: Model) -> None:
     session.configure({"completion": {"timeoutS": 0.1}}, Encoding.UTF8, [])
     session.open("untitled:1", "plaintext", 1, "x")
+    session.board.ready(None, None, "")
     model.prepare = lambda: asyncio.sleep(60)  # type: ignore[method-assign]
     await ask(session, "untitled:1")
     record = session.history.last()

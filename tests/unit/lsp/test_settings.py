@@ -59,7 +59,7 @@ def test_a_later_layer_wins_and_an_empty_one_takes_nothing_away() -> None:
 
 
 @pytest.mark.parametrize(
-    "options, told",
+    ("options", "told"),
     [
         ([1], "options must be an object"),
         ("text", "options must be an object"),
@@ -77,7 +77,8 @@ def test_bad_options_are_told_once_and_left_out(
 ) -> None:
     messages: list[str] = []
     assert load(locations, None, read_options(options), messages.append) == Settings()
-    assert len(messages) == 1 and told in messages[0]
+    assert len(messages) == 1
+    assert told in messages[0]
 
 
 def test_a_bad_file_does_not_take_the_others_with_it(locations: Locations, tmp_path: Path) -> None:
@@ -86,8 +87,10 @@ def test_a_bad_file_does_not_take_the_others_with_it(locations: Locations, tmp_p
     messages: list[str] = []
     settings = load(locations, tmp_path, options, messages.append)
     assert settings.completion.debounce_ms == 40
-    assert len(messages) == 1 and "engine.threads may not be set by a repository" in messages[0]
+    assert len(messages) == 1
+    assert "engine.threads may not be set by a repository" in messages[0]
     locations.config.mkdir()
     locations.config_file.write_text("not toml")
     assert load(locations, tmp_path, options, messages.append) == Settings()
-    assert len(messages) == 2 and "config.toml cannot be read" in messages[1]
+    assert len(messages) == 2
+    assert "config.toml cannot be read" in messages[1]

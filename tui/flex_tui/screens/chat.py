@@ -172,6 +172,7 @@ class ChatScreen(Screen[None]):
         self.refresh_bindings()
         if event.error is not None:
             notices.fail(self, event.error)
+        self._status.show_activity("ready")
         if not reply.text and event.answered is None:
             await self._take_back()
             return

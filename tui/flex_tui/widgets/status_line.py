@@ -62,13 +62,17 @@ class StatusLine(Widget):
         super().__init__()
         self._project = printable(project)
         self._model = printable(model)
+        # Made here, as the screen may have something to show before it is all on the screen.
+        self._adapter = AdapterLabel(id="adapter", markup=False)
+        self._activity = Static(id="activity", markup=False)
+        self._gauge = Gauge(id="gauge")
 
     def compose(self) -> ComposeResult:
         yield Static(f" {self._project} ", id="project", markup=False)
         yield Static(self._model, id="model", markup=False)
-        yield AdapterLabel("", id="adapter", markup=False)
-        yield Static("", id="activity", markup=False)
-        yield Gauge(id="gauge")
+        yield self._adapter
+        yield self._activity
+        yield self._gauge
 
     def show_adapter(self, choice: str, answering: str | None, reason: str = "") -> None:
         """Name the adapter.
@@ -79,16 +83,14 @@ class StatusLine(Widget):
         """
         name = answering or ("base" if choice == "none" else choice)
         chosen = "" if choice != "auto" or name == "auto" else " (auto)"
-        label = self.query_one(AdapterLabel)
-        label.update(f"adapter {name}{chosen}")
-        label.tooltip = f"{reason or 'who answers'}. Click to choose."
+        self._adapter.update(f"adapter {name}{chosen}")
+        self._adapter.tooltip = f"{reason or 'who answers'}. Click to choose."
 
     def show_activity(self, text: str) -> None:
         """What goes on, or how fast the last answer was."""
-        self.query_one("#activity", Static).update(text)
+        self._activity.update(text)
 
     def show_context(self, used_tokens: int, context_tokens: int) -> None:
         """Fill the gauge."""
-        gauge = self.query_one(Gauge)
-        gauge.context_tokens = context_tokens
-        gauge.used_tokens = used_tokens
+        self._gauge.context_tokens = context_tokens
+        self._gauge.used_tokens = used_tokens

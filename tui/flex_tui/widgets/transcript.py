@@ -20,7 +20,7 @@ class Question(Static):
     """What the person asked, as it was typed."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(printable(text), markup=False)
+        super().__init__(text)
         self.text = text
 
 
@@ -100,10 +100,10 @@ class Transcript(VerticalScroll):
 
     def __init__(self, welcome: str) -> None:
         super().__init__()
-        self._welcome = welcome
+        self._welcome = Static(welcome, id="welcome")
 
     def compose(self) -> ComposeResult:
-        yield Static(self._welcome, id="welcome")
+        yield self._welcome
 
     def on_mount(self) -> None:
         self.anchor()
@@ -112,23 +112,23 @@ class Transcript(VerticalScroll):
         """Show a whole conversation instead of what is there."""
         await self.query("Question, Reply").remove()
         widgets = [_widget_of(message) for message in messages]
-        self.query_one("#welcome").display = not widgets
+        self._welcome.display = not widgets
         await self.mount_all(widgets)
         self.anchor()
 
     async def add(self, widget: Question | Reply) -> None:
         """Show one more at the end, and go there."""
-        self.query_one("#welcome").display = False
+        self._welcome.display = False
         await self.mount(widget)
         self.anchor()
 
     async def withdraw(self) -> None:
         """Remove the last question and what follows it."""
-        while (last := self.children[-1]).id != "welcome":
+        while (last := self.children[-1]) is not self._welcome:
             await last.remove()
             if isinstance(last, Question):
                 break
-        self.query_one("#welcome").display = len(self.children) == 1
+        self._welcome.display = len(self.children) == 1
 
 
 def caption_of(message: Message) -> str:

@@ -1,0 +1,57 @@
+# All set-up is done by the targets themselves, in .venv: Python 3.11 or newer, make and a C++
+# compiler are enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+REPO ?=
+BUDGET ?= 6m
+TESTS ?= tests/unit tests/integration tests/e2e
+PYTEST := $(BIN)/python -m pytest
+# Wheels built once (llama.cpp takes minutes) are kept by pip.
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help setup editors demo test check fix unit e2e bench bars wheel clean
+
+help: ## show this
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.ready ## make .venv with everything in it
+
+$(VENV)/.ready: pyproject.toml scripts/setup.sh
+	PYTHON="$(PYTHON)" VENV="$(VENV)" bash scripts/setup.sh
+	@touch $@
+
+editors: ## fetch Neovim for the editor tests, where that is possible
+	@bash tests/e2e/editors/get_neovim.sh .cache/nvim || true
+
+demo: setup ## adapt a real repository and show completions before and after (REPO=..., BUDGET=6m)
+	@$(BIN)/python scripts/demo.py --budget "$(BUDGET)" $(if $(REPO),--repo "$(REPO)")
+
+test: setup editors check ## everything that must hold, at test size
+	$(PYTEST) $(TESTS)
+
+check: setup ## style, types, and the directions of imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: setup ## mend style
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+unit: setup ## fast tests only
+	$(PYTEST) tests/unit
+
+e2e: setup editors ## real processes and editors only
+	$(PYTEST) tests/e2e
+
+bench: setup ## benchmarks (long; a quiet machine)
+	$(PYTEST) tests/benchmarks
+
+wheel: setup ## build dist/*.whl
+	$(PIP) wheel --no-deps -w dist .
+
+clean: ## remove what was made, .venv too
+	rm -rf $(VENV) .cache dist demo

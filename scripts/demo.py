@@ -1,0 +1,139 @@
+"""The main job on real input: adapt a repository, then complete in files it has not seen.
+
+Without ``--repo`` the repository is the source of a published package that is installed here.
+"""
+
+import argparse
+import asyncio
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.table import Table
+
+from flex_assist import config
+from flex_assist.complete.context import RepositoryContext
+from flex_assist.complete.request import Completion, CompletionRequest
+from flex_assist.complete.service import CompletionService
+from flex_assist.engine.client import HostEngine
+from flex_assist.evaluate.cases import Case, draw_cases
+from flex_assist.evaluate.metrics import edit_similarity, exact_match
+from flex_assist.locations import locate
+from flex_assist.prompt.retrieval import RepositoryIndex
+from flex_assist.repository.snapshot import Snapshot, take_snapshot
+
+PACKAGE = "peft"
+FOLDER = Path("demo")
+CASES, SHOWN = 40, 6
+CONTEXT_LINES = 4
+
+
+def main() -> int:
+    """Adapt, complete, compare. Gives the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repo", type=Path, help="another repository")
+    parser.add_argument("--budget", default="6m", help="time for adapting, e.g. 6m")
+    arguments = parser.parse_args()
+    console = Console()
+    root = arguments.repo.resolve() if arguments.repo else published_package(PACKAGE)
+    os.environ.setdefault("FLEX_ASSIST_HOME", str((FOLDER / "home").resolve()))
+    console.rule(f"flex-assist adapt {root} --budget {arguments.budget}")
+    command = [sys.executable, "-m", "flex_assist", "adapt", str(root)]
+    code = subprocess.run([*command, "--budget", arguments.budget], check=False).returncode
+    if code not in (0, 3):
+        return code
+    console.rule("completions in held-out files, before and after")
+    settings = config.load(locate(), root)
+    snapshot = take_snapshot(root, settings.mining, seed=settings.training.seed)
+    cases = draw_cases(snapshot.held_out, CASES, settings.training.seed)
+    before, after = asyncio.run(complete(root, snapshot, cases))
+    for case, old, new in list(zip(cases, before, after, strict=True))[:SHOWN]:
+        show(console, case, old, new)
+    summarize(console, cases, before, after)
+    return 0
+
+
+def published_package(name: str) -> Path:
+    """A copy of an installed package's source, as a repository of its own."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise SystemExit(f"the package {name!r} is not installed; run make setup")
+    source = Path(next(iter(spec.submodule_search_locations)))
+    target = (FOLDER / name).resolve()
+    shutil.rmtree(target, ignore_errors=True)
+    ignored = shutil.ignore_patterns("__pycache__", "*.so", "*.pyc")
+    shutil.copytree(source, target / name, ignore=ignored)
+    return target
+
+
+async def complete(
+    root: Path, snapshot: Snapshot, cases: list[Case]
+) -> tuple[list[Completion], list[Completion]]:
+    """Completions of the base and of the adapted model, as an editor would get them.
+
+    Retrieval sees the training part only: the answers are in the held-out files.
+    """
+    locations = locate()
+    settings = config.load(locations, root)
+    engine = HostEngine(locations, settings.engine)
+    index = RepositoryIndex(snapshot.train)
+    service = CompletionService(
+        engine=engine,
+        settings=settings,
+        locations=locations,
+        root=root,
+        context=RepositoryContext(root, settings, index),
+    )
+    try:
+        answers = []
+        for adapter in ("none", "auto"):
+            requests = [
+                CompletionRequest(
+                    before=case.before, after=case.after, path=case.document.path, adapter=adapter
+                )
+                for case in cases
+            ]
+            answers.append([await service.complete(request) for request in requests])
+        return answers[0], answers[1]
+    finally:
+        await engine.stop_host()
+        await engine.close()
+
+
+def show(console: Console, case: Case, before: Completion, after: Completion) -> None:
+    """One place: what stands before the cursor, and what each wrote there."""
+    lines = "\n".join(case.before.split("\n")[-CONTEXT_LINES:])
+    console.print(Syntax(lines + "▮", case.document.language, theme="ansi_dark", word_wrap=True))
+    table = Table(expand=True, title=case.document.path, title_justify="left")
+    for heading in ("what stood there", "base model", f"adapted ({after.adapter})"):
+        table.add_column(heading, ratio=1, overflow="fold")
+    cells = [case.middle, before.text, after.text]
+    table.add_row(*(Syntax(text.strip("\n") or " ", case.document.language, theme="ansi_dark")
+                    for text in cells))  # fmt: skip
+    console.print(table)
+    console.print()
+
+
+def summarize(
+    console: Console, cases: list[Case], before: list[Completion], after: list[Completion]
+) -> None:
+    """The figures over all places."""
+    table = Table(title=f"{len(cases)} places in held-out files")
+    for heading in ("", "exact match", "edit similarity", "median ms"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, answers in (("base model", before), ("adapted", after)):
+        pairs = [(got.text, case.middle) for got, case in zip(answers, cases, strict=True)]
+        exact = sum(exact_match(*pair) for pair in pairs) / len(pairs)
+        similar = sum(edit_similarity(*pair) for pair in pairs) / len(pairs)
+        times = sorted(answer.timings_ms["total"] for answer in answers)
+        table.add_row(name, f"{exact:.1%}", f"{similar:.3f}", f"{times[len(times) // 2]:.0f}")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Makes a virtual environment with the product, all extras and the tools of development.
+set -euo pipefail
+: "${PYTHON:=python3}" "${VENV:=.venv}"
+
+fail() { printf 'setup: %s\n' "$1" >&2; exit 1; }
+
+"$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+  || fail "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11"
+command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null \
+  || fail "a C++ compiler is needed to build llama.cpp; on Debian: apt-get install g++"
+
+"$PYTHON" -m venv "$VENV" || fail "venv does not work; on Debian: apt-get install python3-venv"
+pip() { "$VENV/bin/python" -m pip --disable-pip-version-check "$@"; }
+# Reading dependency groups needs pip 25.1.
+pip install --quiet --upgrade 'pip>=25.1'
+# torch first and by its own range: a machine without a GPU can then take a build for the CPU.
+pip install --quiet 'torch>=2.9,<2.14'
+pip install --quiet --editable '.[all]'
+pip install --quiet --group dev
+"$VENV/bin/flex-assist" --version

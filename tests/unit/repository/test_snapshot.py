@@ -1,0 +1,134 @@
+"""The whole way from a folder to documents, on folders of a few files."""
+
+from pathlib import Path
+
+import pytest
+
+from flex_assist.config import MiningSettings
+from flex_assist.errors import ConfigError, DataError
+from flex_assist.repository import git
+from flex_assist.repository.snapshot import MAX_OF_CLUSTER, Snapshot, take_snapshot
+
+SETTINGS = MiningSettings(held_out_share=0.25, max_file_kib=4)
+
+
+@pytest.fixture(autouse=True)
+def without_git(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(git, "tracked_and_new", lambda root: None)
+
+
+def module(name: str) -> str:
+    return "".join(
+        f"def {name}_{n}({name}_left, {name}_right):\n"
+        f"    return {name}_left * {n} + {name}_right\n\n"
+        for n in range(3)
+    )
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for number in range(8):
+        path = tmp_path / f"src/m{number}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(module(f"m{number}"))
+    (tmp_path / "README.md").write_text("# read me\n")
+    (tmp_path / "tool").write_text("#!/usr/bin/env python3\n" + module("tool"))
+    (tmp_path / "one.go").write_text("package one\n\nfunc One() int {\n\treturn 1\n}\n")
+    return tmp_path
+
+
+def verdicts(snapshot: Snapshot) -> dict[str, tuple[str, str]]:
+    return {one.path: (one.verdict, one.rule) for one in snapshot.verdicts}
+
+
+def test_every_file_has_one_verdict_and_documents_agree(root: Path) -> None:
+    snapshot = take_snapshot(root, SETTINGS, seed=1)
+    assert len(snapshot.verdicts) == 11
+    assert [one.path for one in snapshot.verdicts] == sorted(one.path for one in snapshot.verdicts)
+    by_verdict = {
+        kind: [one.path for one in snapshot.verdicts if one.verdict == kind]
+        for kind in ("train", "held-out")
+    }
+    assert [one.path for one in snapshot.train] == by_verdict["train"]
+    assert [one.path for one in snapshot.held_out] == by_verdict["held-out"]
+    assert len(snapshot.held_out) == 2
+    assert snapshot.languages() == ("python", "go")
+    assert len(snapshot.train_by_language()["python"]) == 7
+    assert snapshot.held_out_by_language()["go"] == ()
+    assert snapshot.skipped_by_rule() == {"not-source": 1}
+    assert snapshot.listing == "walk"
+
+
+def test_seed_decides_the_split_and_nothing_else(root: Path) -> None:
+    assert take_snapshot(root, SETTINGS, seed=1) == take_snapshot(root, SETTINGS, seed=1)
+    splits = {
+        tuple(d.path for d in take_snapshot(root, SETTINGS, seed=s).held_out) for s in range(6)
+    }
+    assert len(splits) > 1
+
+
+def test_line_ends_mark_copies_and_size(root: Path) -> None:
+    text = module("m0")
+    (root / "windows.py").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    (root / "large.py").write_text("value = compute(alpha)\n" * 400)
+    found = {one.path: one for one in take_snapshot(root, SETTINGS, seed=0).verdicts}
+    assert (found["windows.py"].rule, found["windows.py"].value) == ("copy", "src/m0.py")
+    assert (found["large.py"].rule, found["large.py"].value) == ("too-large", 9200)
+
+
+def test_near_duplicates_are_few_and_on_one_side(root: Path) -> None:
+    body = "".join(module(f"part{n}") for n in range(4))
+    for number in range(7):
+        (root / f"near{number}.py").write_text(body + f"LAST = {number}\n")
+    for seed in range(4):
+        snapshot = take_snapshot(root, SETTINGS, seed=seed)
+        skipped = [one for one in snapshot.verdicts if one.rule == "near-duplicate"]
+        assert [one.value for one in skipped] == ["near0.py"] * (7 - MAX_OF_CLUSTER)
+        sides = {one.verdict for one in snapshot.verdicts if one.path.startswith("near")}
+        assert len(sides - {"skip"}) == 1
+
+
+def test_a_secret_leaves_the_file_out_and_is_not_told(root: Path) -> None:
+    secret = "hunter-" + "x7Kq2" * 3
+    (root / "conf.py").write_text(module("conf") + f'PASSWORD = "{secret}"\n')
+    snapshot = take_snapshot(root, SETTINGS, seed=0)
+    found = {one.path: one for one in snapshot.verdicts}["conf.py"]
+    assert (found.verdict, found.rule) == ("skip", "secret")
+    assert found.value == "assigned-secret at line 10"
+    assert secret not in repr(snapshot)
+
+
+def test_languages_can_be_chosen(root: Path) -> None:
+    snapshot = take_snapshot(root, SETTINGS, seed=0, languages=["go"])
+    assert snapshot.languages() == ("go",)
+    assert verdicts(snapshot)["src/m1.py"] == ("skip", "other-language")
+    with pytest.raises(ConfigError, match="unknown language 'pyhton'; known: c, cpp"):
+        take_snapshot(root, SETTINGS, seed=0, languages=["pyhton"])
+
+
+def test_given_files_are_exactly_the_candidates(root: Path) -> None:
+    (root / ".gitignore").write_text("src/\n")
+    names = [f"src/m{n}.py" for n in range(7)] + ["./src/m7.py", str(root / "tool"), "gone.py"]
+    snapshot = take_snapshot(root, SETTINGS, seed=0, train_files=names)
+    assert len(snapshot.verdicts) == 10
+    assert len(snapshot.train) == 7
+    assert len(snapshot.held_out) == 2
+    assert verdicts(snapshot)["gone.py"] == ("skip", "missing")
+
+
+@pytest.mark.parametrize("name", ["../x.py", "/etc/passwd", "."])
+def test_given_files_must_be_inside(root: Path, name: str) -> None:
+    with pytest.raises(DataError, match="is not below"):
+        take_snapshot(root, SETTINGS, seed=0, train_files=[name])
+
+
+def test_progress_ends_with_all(root: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    take_snapshot(root, SETTINGS, seed=0, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(0, 11), (11, 11)]
+
+
+def test_an_empty_folder_gives_an_empty_snapshot(tmp_path: Path) -> None:
+    snapshot = take_snapshot(tmp_path, SETTINGS, seed=0)
+    assert (snapshot.verdicts, snapshot.train, snapshot.held_out) == ((), (), ())
+    assert snapshot.languages() == ()

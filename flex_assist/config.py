@@ -6,7 +6,9 @@ its ``.flexassist.toml`` may set only what is marked ``repository=True``.
 """
 
 import dataclasses
+import math
 import os
+import stat
 import tomllib
 import types
 from collections.abc import Mapping
@@ -19,6 +21,8 @@ from flex_assist.locations import Locations
 
 REPOSITORY_FILE = ".flexassist.toml"
 ENVIRONMENT_PREFIX = "FLEX_ASSIST_"
+# Settings are short; a larger file is something else.
+MAX_FILE_BYTES = 1 << 20
 
 
 def setting(
@@ -169,7 +173,8 @@ def load(
     )
     if repository is not None:
         path = repository / REPOSITORY_FILE
-        settings = _overlay(settings, _read(path), str(path), faults, repository_only=True)
+        layer = _read(path, follow=False)
+        settings = _overlay(settings, layer, str(path), faults, repository_only=True)
     env = os.environ if environment is None else environment
     settings = _overlay(settings, _from_environment(env), "environment", faults, texts=True)
     given = {key: value for key, value in (flags or {}).items() if value is not None}
@@ -184,13 +189,20 @@ def as_dict(settings: Settings) -> dict[str, dict[str, Any]]:
     return dataclasses.asdict(settings)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, *, follow: bool = True) -> dict[str, Any]:
+    """The tables of a file; none without one. ``follow`` no links in what is not trusted."""
     try:
+        if not stat.S_ISREG(path.stat(follow_symlinks=follow).st_mode):
+            raise ConfigError(f"{path} is not a file of its own. Replace or remove it")
         with path.open("rb") as file:
-            return tomllib.load(file)
-    except FileNotFoundError:
+            data = file.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            raise ConfigError(f"{path} is larger than settings can be. Mend or remove it")
+        return tomllib.loads(data.decode())
+    except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    # ValueError: not TOML, not UTF-8, or a number of thousands of digits.
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} cannot be read: {error}. Mend or remove it") from error
 
 
@@ -239,7 +251,7 @@ def _overlay(
             else:
                 try:
                     accepted[key] = _check(value, hints[key], fields[key].metadata, texts)
-                except (TypeError, ValueError) as error:
+                except (TypeError, ValueError, OverflowError) as error:
                     faults.append(f"{where} = {value!r}: {error}")
         changed[section] = dataclasses.replace(getattr(settings, section), **accepted)
     return dataclasses.replace(settings, **changed)
@@ -279,6 +291,6 @@ def _convert(value: Any, kind: Any) -> Any:
         value = float(value)
     if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
         raise TypeError(f"must be a {kind.__name__}")
-    if kind is float and value != value:
-        raise ValueError("must be a number")
+    if kind is float and not math.isfinite(value):
+        raise ValueError("must be a finite number")
     return value

@@ -61,10 +61,24 @@ def read(folder: Path) -> Manifest:
             raise DataError(
                 f"{path} was written by a newer version (schema {record['schema']}); update"
             )
+        _check_types(record)
         fim = record["fim"]
         record["fim"] = FimTokens(**fim) if fim is not None else None
         record["languages"] = tuple(record["languages"])
         known = {key: record[key] for key in Manifest.__dataclass_fields__ if key in record}
         return Manifest(**known)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path} cannot be read ({error!r}); remove that version") from error
+
+
+def _check_types(record: dict[str, Any]) -> None:
+    """Raise ``TypeError`` where a value that others compute with is of another type."""
+    texts = ("name", "version", "base_model", "base_sha256", "verdict", "reason")
+    kinds = dict.fromkeys(texts, str) | {"languages": list, "metrics": dict, "data": list}
+    for key, kind in kinds.items():
+        if not isinstance(record.get(key, kind()), kind):
+            raise TypeError(f"{key!r} is {record[key]!r}")
+    if not all(isinstance(one, str) for one in record["languages"]):
+        raise TypeError(f"'languages' is {record['languages']!r}")
+    if record["fim"] and not all(type(one) is int for one in record["fim"].values()):
+        raise TypeError(f"'fim' is {record['fim']!r}")

@@ -20,7 +20,8 @@ from flex_assist.locations import Locations, private_directory, repository_id
 
 POINTER = "active"
 STAGING = ".staging-"
-VERSION = re.compile(r"^\d{8}T\d{6}Z-[0-9a-f]{4}$")
+VERSION = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}", re.ASCII)
+NAME = re.compile(r"[a-z][a-z0-9_+#-]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,17 +77,21 @@ class Registry:
             DataError: There is no such version, or it cannot be read.
         """
         folder = self.folder / name / version
-        if not VERSION.match(version) or not folder.is_dir():
+        known = NAME.fullmatch(name) and VERSION.fullmatch(version)
+        if not known or not folder.is_dir():
             raise DataError(f"there is no version {version!r} of the adapter {name!r}")
         return AdapterVersion(folder=folder, manifest=manifests.read(folder))
 
     def active(self, name: str) -> AdapterVersion | None:
         """The active version of ``name``; None without one or if it is damaged."""
-        try:
-            version = (self.folder / name / POINTER).read_text().strip()
-            return self.get(name, version)
-        except (OSError, DataError):
+        if not NAME.fullmatch(name):
             return None
+        try:
+            version = (self.folder / name / POINTER).read_text(encoding="utf-8").strip()
+            found = self.get(name, version)
+        except (OSError, UnicodeDecodeError, DataError):
+            return None
+        return found if found.lora.is_file() else None
 
     def activate(self, name: str, version: str) -> AdapterVersion:
         """Make a version the one that answers. One atomic replacement of the pointer."""
@@ -96,11 +101,12 @@ class Registry:
 
     def deactivate(self, name: str) -> None:
         """Let the base answer for ``name`` again."""
-        (self.folder / name / POINTER).unlink(missing_ok=True)
+        if NAME.fullmatch(name):
+            (self.folder / name / POINTER).unlink(missing_ok=True)
 
     def stage(self, name: str) -> Path:
         """A new private folder for a version that is being written."""
-        if not re.fullmatch(r"[a-z][a-z0-9_+#-]*", name):
+        if not NAME.fullmatch(name):
             raise ConfigError(f"{name!r} cannot be an adapter's name")
         parent = private_directory(self.folder / name)
         folder = parent / f"{STAGING}{secrets.token_hex(4)}"
@@ -109,8 +115,12 @@ class Registry:
 
     def publish(self, name: str, staged: Path, version: str) -> AdapterVersion:
         """Turn a staged folder, manifest included, into a version. One rename."""
-        target = self.folder / name / version
+        if not VERSION.fullmatch(version):
+            raise DataError(f"{version!r} cannot be a version; take one of new_version()")
         manifests.read(staged)
+        target = self.folder / name / version
+        if target.exists():
+            raise DataError(f"there is a version {version!r} of {name!r} already; take a new one")
         staged.rename(target)
         return self.get(name, version)
 
@@ -123,9 +133,9 @@ class Registry:
 
     def _versions(self, name: str) -> list[str]:
         folder = self.folder / name
-        if not folder.is_dir():
+        if not NAME.fullmatch(name) or not folder.is_dir():
             return []
-        return sorted(path.name for path in folder.iterdir() if VERSION.match(path.name))
+        return sorted(path.name for path in folder.iterdir() if VERSION.fullmatch(path.name))
 
 
 def new_version() -> str:

@@ -81,7 +81,7 @@ class Router:
         return Route(name=BASE, reason=f"no adapter was promoted for {language}")
 
     def _named(self, name: str) -> Route:
-        adapter = self._active(name) if name.isascii() and "/" not in name else None
+        adapter = self._active(name)
         if adapter is None:
             known = ", ".join(self.names()) or "none yet; run `flex-assist adapt`"
             raise ConfigError(f"there is no active adapter {name!r}; active here: {known}")

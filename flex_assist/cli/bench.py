@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Annotated, Any
@@ -14,7 +15,7 @@ from flex_assist import config, language
 from flex_assist.cli.output import JSON_HELP, print_json, say
 from flex_assist.complete.request import CompletionRequest
 from flex_assist.config import Settings
-from flex_assist.errors import DataError
+from flex_assist.errors import ConfigError, DataError
 from flex_assist.evaluate.metrics import edit_similarity, exact_match
 from flex_assist.locations import Locations, locate
 
@@ -39,6 +40,10 @@ def completions(
     as_json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
 ) -> None:
     """Complete at given cursors and compare with what stood there."""
+    if repo is not None and not repo.is_dir():
+        raise ConfigError(f"{str(repo)!r} is not a folder; give the folder of a repository")
+    if out is not None and not out.absolute().parent.is_dir():
+        raise ConfigError(f"{str(out)!r} cannot be written: make its folder first")
     records = read_cases(cases)
     records = records[:: max(1, len(records) // limit)][:limit] if limit else records
     locations = locate()
@@ -63,13 +68,16 @@ def read_cases(path: Path) -> list[dict[str, Any]]:
     """Cases of a file.
 
     Raises:
-        DataError: The file is missing, or a line is not a case; names the line.
+        DataError: The file is missing or empty, or a line is not a case; names the line.
     """
     try:
         with _open(path, "rt") as file:
-            return list(_records(path, file))
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+            records = list(_records(path, file))
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise DataError(f"{str(path)!r} cannot be read: {error}") from error
+    if not records:
+        raise DataError(f"{str(path)!r} has no cases; give a file of JSON lines")
+    return records
 
 
 def _records(path: Path, file: IO[str]) -> Iterator[dict[str, Any]]:
@@ -78,11 +86,14 @@ def _records(path: Path, file: IO[str]) -> Iterator[dict[str, Any]]:
             continue
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path}:{number} is not JSON: {error}") from error
         missing = [key for key in FIELDS if not isinstance(record, dict) or key not in record]
         if missing:
             raise DataError(f"{path}:{number} has no {missing[0]!r}")
+        wrong = [key for key in FIELDS[1:] if not isinstance(record[key], str)]
+        if wrong:
+            raise DataError(f"{path}:{number}: {wrong[0]!r} is {record[wrong[0]]!r}, not a text")
         yield record
 
 

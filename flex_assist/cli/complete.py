@@ -1,6 +1,7 @@
 """``flex-assist complete PATH:LINE:COLUMN``: the completion that an editor would get there."""
 
 import asyncio
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,8 @@ from flex_assist.complete.request import Completion, CompletionRequest
 from flex_assist.complete.root import find_root
 from flex_assist.errors import ConfigError, DataError
 from flex_assist.locations import locate
+
+_FROM_ONE = re.compile(r"0*[1-9][0-9]{0,8}")
 
 
 def command(
@@ -33,7 +36,7 @@ def command(
     if language_name is not None and language_name not in language.BY_NAME:
         known = ", ".join(sorted(language.BY_NAME))
         raise ConfigError(f"unknown language {language_name!r}; known: {known}")
-    text = sys.stdin.read() if stdin else _read(path)
+    text = _decode(sys.stdin.buffer.read(), "standard input") if stdin else _read(path)
     offset = offset_of(text, line, column)
     request = CompletionRequest(
         before=text[:offset],
@@ -72,7 +75,7 @@ def parse_place(place: str) -> tuple[Path, int, int]:
         ConfigError: It is not of that form.
     """
     path, line, column = (*place.rsplit(":", 2), "", "")[:3]
-    if not path or not line.isdecimal() or not column.isdecimal() or "0" in (line, column):
+    if not path or not _FROM_ONE.fullmatch(line) or not _FROM_ONE.fullmatch(column):
         raise ConfigError(f"{place!r} is not PATH:LINE:COLUMN, e.g. src/app.py:12:5 (from 1)")
     return Path(path), int(line), int(column)
 
@@ -96,12 +99,16 @@ def _language_id(name: str | None) -> str | None:
 
 def _read(path: Path) -> str:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return file.read()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{str(path)!r} is not UTF-8 text") from error
+        return _decode(path.read_bytes(), repr(str(path)))
     except OSError as error:
         raise DataError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+
+
+def _decode(data: bytes, source: str) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{source} is not UTF-8 text: convert it, or take another") from error
 
 
 async def _complete(request: CompletionRequest, path: Path) -> Completion:

@@ -4,7 +4,9 @@ Commands of the other packages come through the entry points ``flex_assist.comma
 modules are light: what they need (torch, pygls, textual) is imported when the command runs.
 """
 
+import errno
 import importlib.metadata
+import io
 import os
 import sys
 from typing import Annotated
@@ -16,6 +18,14 @@ from flex_assist.cli import adapters, bench, complete, config, doctor, engine, m
 from flex_assist.errors import ConfigError, FlexAssistError
 
 GROUP = "flex_assist.commands"
+# What to do about a fault of the system, where one knows.
+ADVICE = {
+    errno.ENOSPC: "free some space, or set FLEX_ASSIST_HOME to a folder on another disk",
+    errno.EDQUOT: "free some space, or set FLEX_ASSIST_HOME to a folder on another disk",
+    errno.EACCES: "change its permissions, or set FLEX_ASSIST_HOME to a folder of your own",
+    errno.EPERM: "change its permissions, or set FLEX_ASSIST_HOME to a folder of your own",
+    errno.EROFS: "set FLEX_ASSIST_HOME to a folder that can be written",
+}
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
@@ -57,6 +67,9 @@ def build() -> typer.Typer:
 
 def main() -> None:
     """Run, and turn every error into one message and an exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # File names need not be Unicode; that must not end a listing.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         build()()
     except ConfigError as error:
@@ -70,11 +83,17 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_FAILED)
     except OSError as error:
-        _fail(error, EXIT_FAILED)
+        _fail(_described(error), EXIT_FAILED)
 
 
-def _fail(error: Exception, code: int) -> None:
-    print(f"flex-assist: {error}", file=sys.stderr)
+def _described(error: OSError) -> str:
+    what = f"{error.filename!r}: {error.strerror}" if error.filename else str(error)
+    advice = ADVICE.get(error.errno or 0)
+    return f"{what}; {advice}" if advice else what
+
+
+def _fail(message: object, code: int) -> None:
+    print(f"flex-assist: {message}", file=sys.stderr)
     sys.exit(code)
 
 

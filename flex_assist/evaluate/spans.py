@@ -60,7 +60,8 @@ class SpanSource:
         for _ in range(12):
             kind = rng.choices(kinds, weights)[0]
             span = self._draw(kind, rng, low, top)
-            if span and self._fits(span):
+            # A whole line may begin before ``low``, though something of it lies behind.
+            if span and low <= span.start < top and self._fits(span):
                 return span
         return None
 

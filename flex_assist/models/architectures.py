@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flex_assist.errors import ModelError
-from flex_assist.models.gguf_file import field
+from flex_assist.models.gguf_file import count
 
 QUERY, KEY = "attn_q", "attn_k"
 
@@ -63,6 +63,7 @@ class Layout:
 
 
 REORDERED = {"llama": True}
+MOST_HEADS, MOST_BLOCKS = 1024, 1024
 
 
 def layout(reader: gguf.GGUFReader, architecture: str) -> Layout:
@@ -76,16 +77,18 @@ def layout(reader: gguf.GGUFReader, architecture: str) -> Layout:
         raise ModelError(
             f"models of the family {architecture!r} cannot be adapted yet; supported: {known}"
         )
-    heads = int(field(reader, f"{architecture}.attention.head_count"))
-    kv_heads = int(field(reader, f"{architecture}.attention.head_count_kv", heads))
+    heads = count(reader, f"{architecture}.attention.head_count", MOST_HEADS)
+    kv_heads = count(reader, f"{architecture}.attention.head_count_kv", MOST_HEADS, heads)
     return Layout(
         architecture=architecture,
-        blocks=int(field(reader, f"{architecture}.block_count")),
+        blocks=count(reader, f"{architecture}.block_count", MOST_BLOCKS),
         heads=(heads, kv_heads),
         reordered=REORDERED[architecture],
     )
 
 
 def _swap(rows: NDArray[np.float32], split: tuple[int, int, int]) -> NDArray[np.float32]:
+    if rows.shape[0] % (2 * split[0]):
+        raise ModelError(f"{rows.shape[0]} rows cannot be those of {split[0]} heads; damaged?")
     grouped = rows.reshape(*split, *rows.shape[1:]).swapaxes(1, 2)
     return np.ascontiguousarray(grouped.reshape(rows.shape))

@@ -1,5 +1,6 @@
 """Reading GGUF files, which are untrusted: every fault becomes a ``ModelError``."""
 
+import mmap
 import os
 import struct
 from pathlib import Path
@@ -13,6 +14,67 @@ from flex_assist.errors import ModelError
 
 MAGIC = b"GGUF"
 SMALLEST_BYTES = 24
+# Bytes of the values of each kind that have a fixed size, and the kinds that have none.
+SCALAR_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+STRING, ARRAY = 8, 9
+MOST_DIMENSIONS = 4
+MOST_TENSORS, MOST_ENTRIES = 1 << 17, 1 << 16
+
+
+class _Walk:
+    """Goes over the header of a GGUF file, so that no length in it leads out of the file.
+
+    Its methods raise ``ValueError`` or ``struct.error`` where the file is damaged.
+
+    Source: the GGUF specification (github.com/ggml-org/ggml, docs/gguf.md).
+    """
+
+    def __init__(self, data: mmap.mmap) -> None:
+        self._data, self._at = data, 8
+
+    def header(self) -> None:
+        """Metadata entries and tensor records."""
+        tensors, entries = self._number("<Q"), self._number("<Q")
+        if tensors > MOST_TENSORS or entries > MOST_ENTRIES:
+            raise ValueError(f"it claims {entries} entries and {tensors} tensors")
+        for _ in range(entries):
+            self._skip(self._number("<Q"))
+            self._value(self._number("<I"))
+        for _ in range(tensors):
+            self._skip(self._number("<Q"))
+            dimensions = self._number("<I")
+            if not 1 <= dimensions <= MOST_DIMENSIONS:
+                raise ValueError(f"a tensor has {dimensions} dimensions")
+            self._skip(8 * dimensions + 4 + 8)
+
+    def _value(self, kind: int) -> None:
+        if kind == STRING:
+            self._skip(self._number("<Q"))
+        elif kind == ARRAY:
+            inner, count = self._number("<I"), self._number("<Q")
+            if inner == STRING and count <= len(self._data):
+                for _ in range(count):
+                    self._skip(self._number("<Q"))
+            else:
+                # Arrays of arrays are in no model; nesting could be endless.
+                self._skip(self._width(inner) * count)
+        else:
+            self._skip(self._width(kind))
+
+    def _width(self, kind: int) -> int:
+        if kind not in SCALAR_BYTES:
+            raise ValueError(f"a value has the unknown kind {kind}")
+        return SCALAR_BYTES[kind]
+
+    def _number(self, form: str) -> int:
+        (value,) = struct.unpack_from(form, self._data, self._at)
+        self._at += struct.calcsize(form)
+        return int(value)
+
+    def _skip(self, count: int) -> None:
+        self._at += count
+        if self._at > len(self._data):
+            raise ValueError("a length leads out of the file")
 
 
 def check_header(path: Path) -> None:
@@ -40,8 +102,11 @@ def open_gguf(path: Path) -> gguf.GGUFReader:
     """
     check_header(path)
     try:
+        # The reader trusts the counts in a file: it would follow them for hours.
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            _Walk(data).header()
         return gguf.GGUFReader(path)
-    except (ValueError, KeyError, IndexError, OverflowError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, KeyError, IndexError, OverflowError, struct.error, OSError) as error:
         raise ModelError(
             f"{str(path)!r} is damaged or cut short ({error}); fetch or copy it again"
         ) from error
@@ -65,8 +130,26 @@ def architecture(reader: gguf.GGUFReader) -> str:
     return name
 
 
+def count(reader: gguf.GGUFReader, key: str, most: int, default: Any = None) -> int:
+    """The value of a metadata key that must be a number from 1 to ``most``.
+
+    Raises:
+        ModelError: It is missing, or is none.
+    """
+    value = field(reader, key, default)
+    if not isinstance(value, int) or not 1 <= value <= most:
+        raise ModelError(f"the model file says {key} = {value!r}; it is damaged or not supported")
+    return value
+
+
 def tensor_values(tensor: gguf.ReaderTensor) -> NDArray[np.float32]:
     """The tensor dequantized to float32, rows first (out, in)."""
     shape = tuple(int(size) for size in reversed(tensor.shape.tolist()))
-    values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+    try:
+        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+    except NotImplementedError as error:
+        raise ModelError(
+            f"the weights {tensor.name!r} are stored as {tensor.tensor_type.name}, which cannot be "
+            "read; take the model in F16, Q8_0 or a Q4 or Q5 form"
+        ) from error
     return np.asarray(values, dtype=np.float32).reshape(shape)

@@ -72,6 +72,9 @@ def _write(
 def _target_type(tensor: gguf.ReaderTensor, changed: bool) -> gguf.GGMLQuantizationType:
     if tensor.tensor_type in FLOATS and not (changed and len(tensor.shape) == 2):
         return tensor.tensor_type
+    if len(tensor.shape) == 1:
+        # Norms and biases: computed with, not multiplied by.
+        return gguf.GGMLQuantizationType.F32
     if int(tensor.shape[0]) % Q8_0_BLOCK:
         return gguf.GGMLQuantizationType.F16
     return Q8_0

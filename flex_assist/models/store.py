@@ -35,11 +35,19 @@ def find(base: str) -> BaseModel:
     if base in catalogue():
         entry = catalogue()[base]
         return BaseModel(name=base, path=packaged_file(entry), entry=entry)
-    path = Path(base).expanduser()
-    if path.is_file():
-        return BaseModel(name=path.stem, path=path.resolve(), entry=None)
+    if path := _existing(base):
+        return BaseModel(name=path.stem, path=path, entry=None)
     known = ", ".join(sorted(catalogue()))
     raise ConfigError(f"unknown base model {base!r}: give one of {known}, or a path to a GGUF file")
+
+
+def _existing(text: str) -> Path | None:
+    try:
+        path = Path(text).expanduser()
+        return path.resolve() if path.is_file() else None
+    # RuntimeError: "~somebody" who is not there. OSError: longer than a path can be.
+    except (OSError, RuntimeError, ValueError):
+        return None
 
 
 def serving_path(base: str, locations: Locations) -> Path:
@@ -49,7 +57,7 @@ def serving_path(base: str, locations: Locations) -> Path:
     as fast and nothing is lost. Any other file is served as it is.
     """
     model = find(base)
-    target = locations.models / f"{model.name}-{_stamp(model.path)}-q8_0.gguf"
+    target = locations.models / f"{model.name[:80]}-{_stamp(model.path)}-q8_0.gguf"
     if target.is_file():
         return target
     # Imported here: front ends start without numpy, and mostly find the file made.

@@ -78,9 +78,7 @@ def outline(
 ) -> Outline:
     """Say which texts make the prompt of a cursor, before any budget."""
     return Outline(
-        chunks=tuple(
-            f"{comment(language, _named(chunk.path))}\n{chunk.text}\n\n" for chunk in chunks
-        ),
+        chunks=tuple(_piece(chunk, language) for chunk in chunks),
         after=after[: settings.suffix_tokens * MAX_BYTES_PER_TOKEN],
         header=comment(language, _named(path)) if path else "",
         blocks=_blocks(before, settings.prefix_tokens * MAX_BYTES_PER_TOKEN),
@@ -144,6 +142,10 @@ def _start(lines: Sequence[str], last: int) -> int:
         if lines[start - 1] and not lines[start - 1][-1].isspace():
             return start
     return nominal
+
+
+def _piece(chunk: Chunk, language: Language | None) -> str:
+    return f"{comment(language, _named(chunk.path))}\n{chunk.text}\n\n"
 
 
 def _named(path: str) -> str:

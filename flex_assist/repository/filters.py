@@ -22,10 +22,34 @@ HEADER_LINES = 20
 
 VENDORED_FOLDERS = frozenset(
     {
-        "node_modules", "bower_components", "jspm_packages", "vendor", "_vendor", "vendored",
-        "third_party", "third-party", "thirdparty", "3rdparty", "site-packages", "dist-packages",
-        ".venv", "venv", "virtualenv", ".virtualenv", ".tox", ".nox", ".eggs", "__pycache__",
-        "Pods", "Carthage", ".yarn", ".pnpm-store", ".bundle", ".cargo", ".gradle", ".m2",
+        "node_modules",
+        "bower_components",
+        "jspm_packages",
+        "vendor",
+        "_vendor",
+        "vendored",
+        "third_party",
+        "third-party",
+        "thirdparty",
+        "3rdparty",
+        "site-packages",
+        "dist-packages",
+        ".venv",
+        "venv",
+        "virtualenv",
+        ".virtualenv",
+        ".tox",
+        ".nox",
+        ".eggs",
+        "__pycache__",
+        "Pods",
+        "Carthage",
+        ".yarn",
+        ".pnpm-store",
+        ".bundle",
+        ".cargo",
+        ".gradle",
+        ".m2",
     }
 )
 OUTPUT_FOLDERS = frozenset(
@@ -33,10 +57,31 @@ OUTPUT_FOLDERS = frozenset(
 )
 GENERATED_FOLDERS = frozenset({"generated", "__generated__", "generated-sources", "generated_src"})
 GENERATED_NAMES = (
-    "*_pb2.py", "*_pb2_grpc.py", "*_pb2.pyi", "*.pb.go", "*.pb.gw.go", "*_grpc.pb.go", "*.pb.cc",
-    "*.pb.h", "*_pb.js", "*_pb.ts", "*_pb.d.ts", "*.generated.*", "*_generated.*", "*.gen.go",
-    "*.gen.ts", "zz_generated*", "*.g.cs", "*.g.i.cs", "*.designer.cs", "*.freezed.dart",
-    "moc_*.cpp", "qrc_*.cpp", "*.tab.c", "*.yy.c", "*.typegen.ts",
+    "*_pb2.py",
+    "*_pb2_grpc.py",
+    "*_pb2.pyi",
+    "*.pb.go",
+    "*.pb.gw.go",
+    "*_grpc.pb.go",
+    "*.pb.cc",
+    "*.pb.h",
+    "*_pb.js",
+    "*_pb.ts",
+    "*_pb.d.ts",
+    "*.generated.*",
+    "*_generated.*",
+    "*.gen.go",
+    "*.gen.ts",
+    "zz_generated*",
+    "*.g.cs",
+    "*.g.i.cs",
+    "*.designer.cs",
+    "*.freezed.dart",
+    "moc_*.cpp",
+    "qrc_*.cpp",
+    "*.tab.c",
+    "*.yy.c",
+    "*.typegen.ts",
 )
 MINIFIED_NAMES = ("*.min.js", "*.min.mjs", "*-min.js", "*.bundle.js", "*.chunk.js")
 
@@ -175,7 +220,12 @@ def data_as_code(text: str) -> Objection | None:
 PATH_RULES: tuple[Callable[[str], Objection | None], ...] = (generated_name, minified_name)
 BYTE_RULES: tuple[Callable[[bytes], Objection | None], ...] = (wide_encoding, binary)
 TEXT_RULES: tuple[Callable[[str], Objection | None], ...] = (
-    lfs_pointer, too_little, markup, generated_header, minified, data_as_code,
+    lfs_pointer,
+    too_little,
+    markup,
+    generated_header,
+    minified,
+    data_as_code,
 )
 
 

@@ -12,7 +12,14 @@ from pathlib import Path
 
 TIMEOUT_S = 30.0
 _ENVIRONMENT = (
-    "PATH", "HOME", "USERPROFILE", "XDG_CONFIG_HOME", "SYSTEMROOT", "TMPDIR", "TEMP", "TMP",
+    "PATH",
+    "HOME",
+    "USERPROFILE",
+    "XDG_CONFIG_HOME",
+    "SYSTEMROOT",
+    "TMPDIR",
+    "TEMP",
+    "TMP",
     "LD_LIBRARY_PATH",
 )
 _SETTINGS = (
@@ -39,8 +46,16 @@ def tracked_and_new(root: Path) -> tuple[str, ...] | None:
         return None
     settings = [part for setting in _SETTINGS for part in ("-c", setting)]
     command = [
-        program, "--no-pager", *settings, "-C", os.fspath(root),
-        "ls-files", "-z", "--cached", "--others", "--exclude-standard",
+        program,
+        "--no-pager",
+        *settings,
+        "-C",
+        os.fspath(root),
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
     ]
     try:
         done = subprocess.run(

@@ -224,11 +224,27 @@ def _plugins() -> "tuple[tuple[str, BasePlugin], ...]":
     from detect_secrets.plugins.twilio import TwilioKeyDetector
 
     kinds: tuple[type[BasePlugin], ...] = (
-        ArtifactoryDetector, AWSKeyDetector, AzureStorageKeyDetector, CloudantDetector,
-        DiscordBotTokenDetector, GitHubTokenDetector, GitLabTokenDetector, IbmCloudIamDetector,
-        IbmCosHmacDetector, JwtTokenDetector, MailchimpDetector, NpmDetector, OpenAIDetector,
-        PypiTokenDetector, SendGridDetector, SlackDetector, SoftlayerDetector,
-        SquareOAuthDetector, StripeDetector, TelegramBotTokenDetector, TwilioKeyDetector,
+        ArtifactoryDetector,
+        AWSKeyDetector,
+        AzureStorageKeyDetector,
+        CloudantDetector,
+        DiscordBotTokenDetector,
+        GitHubTokenDetector,
+        GitLabTokenDetector,
+        IbmCloudIamDetector,
+        IbmCosHmacDetector,
+        JwtTokenDetector,
+        MailchimpDetector,
+        NpmDetector,
+        OpenAIDetector,
+        PypiTokenDetector,
+        SendGridDetector,
+        SlackDetector,
+        SoftlayerDetector,
+        SquareOAuthDetector,
+        StripeDetector,
+        TelegramBotTokenDetector,
+        TwilioKeyDetector,
     )
     return tuple((str(kind.secret_type).lower().replace(" ", "-"), kind()) for kind in kinds)
 

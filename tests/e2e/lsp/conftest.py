@@ -57,7 +57,16 @@ class Client:
 
     def _drain(self) -> None:
         assert self.process.stderr is not None
-        self.stderr = self.process.stderr.read()
+        for line in self.process.stderr:
+            with self._arrived:
+                self.stderr += line
+                self._arrived.notify_all()
+
+    def said(self, wanted: bytes) -> bytes:
+        """What the server has written to standard error, as soon as it holds ``wanted``."""
+        with self._arrived:
+            assert self._arrived.wait_for(lambda: wanted in self.stderr, WAIT_S), self.stderr
+        return self.stderr
 
     def write(self, body: bytes) -> None:
         """Send bytes as one message, valid or not."""

@@ -339,8 +339,9 @@ def test_initialize_is_answered_while_the_model_loads(start: Any) -> None:
 
 def test_one_editor_over_tcp(start: Any) -> None:
     client = start("-m", "flex_lsp", "--tcp", "127.0.0.1:0")
-    said = client.process.stderr.readline().decode()
-    port = int(re.findall(r":(\d+)", said)[-1])
+    found = re.search(rb"127.0.0.1:(\d+)", client.said(b"for one editor"))
+    assert found
+    port = int(found[1])
     body = b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"capabilities":{}}}'
     with socket.create_connection(("127.0.0.1", port), 5) as editor:
         editor.sendall(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))

@@ -10,6 +10,7 @@ from textual.widgets import Footer, Markdown
 from flex_assist.chat.conversations import Message
 from flex_assist.errors import EngineError, ModelError
 from flex_tui.app import ChatApp
+from flex_tui.messages import AnswerEnded, AnswerPiece
 from flex_tui.widgets.prompt import Prompt
 from flex_tui.widgets.status_line import AdapterLabel, Gauge
 from flex_tui.widgets.suggestions import Suggestions
@@ -166,6 +167,18 @@ async def test_one_answer_at_a_time(app, engine, until: Until, notices: Notices)
         assert "Esc stops it" in notices()[0]
         assert prompt_text(app) == "Second?"
         assert len(app.screen.query(Question)) == 1
+
+
+async def test_late_news_of_an_answer_given_up_is_ignored(app, engine, until: Until) -> None:
+    engine.gate_at = 0
+    async with running(app) as pilot:
+        await ask(pilot, "Well?")
+        await until(pilot, lambda: engine.requests)
+        app.screen.post_message(AnswerPiece(0, "stale"))
+        app.screen.post_message(AnswerEnded(0, error="stale"))
+        await pilot.pause()
+        assert app.screen.is_answering
+        assert app.screen.query(Reply).last().text == ""
 
 
 async def test_what_others_wrote_is_neither_markup_nor_obeyed(app, engine, until: Until) -> None:

@@ -113,13 +113,15 @@ def test_usual_expressions_work() -> None:
 LOOP = "{% set ns = namespace(x='a') %}{% for i in range(99) %}{% set ns.x = STEP %}{% endfor %}"
 HOSTILE = {
     "internals": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
-    "internals by filter": "{{ messages | map(attribute='__class__') | map(attribute='__mro__') | list }}",
+    "internals by filter": "{{ messages | map(attribute='__class__') "
+    "| map(attribute='__mro__') | list }}",
     "environment": "{{ self._TemplateReference__context.environment }}",
     "format string": "{{ '{0.__class__}'.format(1) }}",
     "mutation": "{{ messages.append(1) }}",
     "include": "{% include '/etc/passwd' %}",
     "import": "{% import 'os' as os %}",
-    "endless loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "endless loops": "{% for a in range(99999) %}{% for b in range(99999) %}"
+    "{% endfor %}{% endfor %}",
     "endless macro": "{% macro m(n) %}{% if n %}{{ m(n-1) }}{{ m(n-1) }}{% endif %}{% endmacro %}"
     "{{ m(60) }}",
     "recursion": "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
@@ -151,6 +153,16 @@ def test_hostile_templates_end_soon_with_a_message(template: str) -> None:
     with pytest.raises(ModelError, match="chat template"):
         sandbox.render(template, messages=[{"role": "user", "content": "x"}])
     assert time.perf_counter() - started < 2.5
+
+
+@pytest.mark.parametrize(("bound", "given_up"), [("MAX_STEPS", 10**12), ("MAX_SECONDS", 3600.0)])
+def test_each_bound_alone_ends_an_endless_loop(
+    monkeypatch: pytest.MonkeyPatch, bound: str, given_up: float
+) -> None:
+    monkeypatch.setattr(sandbox, "MAX_SECONDS", 0.05)
+    monkeypatch.setattr(sandbox, bound, given_up)
+    with pytest.raises(ModelError, match="does not come to an end"):
+        sandbox.render(HOSTILE["endless loops"])
 
 
 def test_tracing_is_put_back_after_a_render() -> None:

@@ -20,7 +20,7 @@ class Question(Static):
     """What the person asked, as it was typed."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(text)
+        super().__init__(printable(text), markup=False)
         self.text = text
 
 

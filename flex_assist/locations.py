@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import tempfile
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,11 +76,15 @@ def locate() -> Locations:
             config=root / "config", data=root / "data", cache=root / "cache", runtime=root / "run"
         )
     dirs = platformdirs.PlatformDirs(APP, appauthor=False)
+    with warnings.catch_warnings():
+        # Without XDG_RUNTIME_DIR it takes a folder of its own; ours is checked before use anyway.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        runtime = dirs.user_runtime_path
     return Locations(
         config=dirs.user_config_path,
         data=dirs.user_data_path,
         cache=dirs.user_cache_path,
-        runtime=dirs.user_runtime_path / "run",
+        runtime=runtime / "run",
     )
 
 

@@ -6,6 +6,12 @@ import socket
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# No files beside the tests, and no limit by the clock: other processes may be at work.
+settings.register_profile("house", database=None, deadline=None)
+settings.register_profile("long", parent=settings.get_profile("house"), max_examples=5000)
+settings.load_profile("house")
 
 _HOMES = itertools.count(1)
 

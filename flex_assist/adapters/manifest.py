@@ -80,5 +80,7 @@ def _check_types(record: dict[str, Any]) -> None:
             raise TypeError(f"{key!r} is {record[key]!r}")
     if not all(isinstance(one, str) for one in record["languages"]):
         raise TypeError(f"'languages' is {record['languages']!r}")
-    if record["fim"] and not all(type(one) is int for one in record["fim"].values()):
-        raise TypeError(f"'fim' is {record['fim']!r}")
+    fim = record["fim"]
+    known = fim is None or isinstance(fim, dict)
+    if not known or not all(type(one) is int for one in (fim or {}).values()):
+        raise TypeError(f"'fim' is {fim!r}")

@@ -5,7 +5,7 @@ one did is noted, so that a completion can be explained.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 OPENERS = {"(": ")", "[": "]", "{": "}"}
@@ -146,16 +146,17 @@ def cut_at_following_lines(text: str, around: Surroundings) -> tuple[str, str]:
         if at == 0 and around.line_before.strip():
             continue
         own = around.line_before + line if at == 0 else line
-        if _says_the_same(own, below, last=at == len(lines) - 1):
+        if _says_the_same(own, below, lines[at + 1 :]):
             return "\n".join(lines[:at]).rstrip(), "cut at the text below"
     return text, ""
 
 
-def _says_the_same(line: str, below: str, last: bool) -> bool:
+def _says_the_same(line: str, below: str, rest: Sequence[str]) -> bool:
     if len(below.strip()) > SHORT_LINE:
         return line.strip() == below.strip()
-    # A short line must be at the same indentation, and the last: many blocks end in a bracket.
-    return last and line.rstrip() == below.rstrip()
+    # A short line must be at the same indentation, with nothing else behind it: many blocks end in
+    # a bracket.
+    return all(one.rstrip() in ("", below.rstrip()) for one in (line, *rest)) and bool(line.strip())
 
 
 def drop_line_suffix(text: str, around: Surroundings) -> tuple[str, str]:
@@ -211,18 +212,20 @@ def trim(
     Returns:
         What is shown, and the notes of the filters that did something.
     """
-    filters: list[Filter] = [cut_at_dedent, cut_loops, cut_at_following_lines]
-    if not several:
-        filters = [cut_to_line, cut_at_following_lines]
-    elif ended_by == "length":
-        filters.insert(0, drop_unfinished_line)
-    text = text.replace("\r\n", "\n")
-    notes = []
-    for each in [*filters, drop_line_suffix, drop_trailing_space]:
-        text, note = each(text, around)
-        if note:
-            notes.append(note)
-    return text, tuple(notes)
+    filters: list[Filter] = [cut_at_dedent, cut_loops] if several else [cut_to_line]
+    filters += [cut_at_following_lines, drop_line_suffix, drop_trailing_space]
+    text, notes = text.replace("\r\n", "\n"), dict[str, None]()
+    if several and ended_by == "length":
+        text, note = drop_unfinished_line(text, around)
+        notes[note] = None
+    size = len(text) + 1
+    # What one filter leaves may be a case for an earlier one.
+    while len(text) < size:
+        size = len(text)
+        for each in filters:
+            text, note = each(text, around)
+            notes[note] = None
+    return text, tuple(note for note in notes if note)
 
 
 def _indentation(line: str) -> int:

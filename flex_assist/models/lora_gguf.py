@@ -13,7 +13,7 @@ from flex_assist.files import write_atomically
 from flex_assist.models.architectures import Layout, layout
 from flex_assist.models.fim import FimTokens
 from flex_assist.models.gguf_file import architecture, open_gguf, tensor_values
-from flex_assist.models.quantized import Update, write_q8_0
+from flex_assist.models.quantized import Update, write_model
 
 # The trained base is the dequantized GGUF base: rounding to bfloat16 is all that may differ.
 LEAST_COSINE = 0.999
@@ -83,7 +83,7 @@ def write_merged(
     plan = layout(reader, architecture(reader))
     check_layout(reader, plan, modules)
     updates = dict(_update(plan, module) for module in modules.values())
-    write_q8_0(base, target, updates, _fim_metadata(fim))
+    write_model(base, target, updates, _fim_metadata(fim))
 
 
 def check_layout(reader: gguf.GGUFReader, plan: Layout, modules: Mapping[str, LoraModule]) -> None:

@@ -1,37 +1,42 @@
-"""Writing a GGUF model in Q8_0, with or without an update added to its weights.
+"""Writing a GGUF model in another precision, with or without an update added to its weights.
 
 The sum is made in float32 on the dequantized base, one tensor at a time, so that memory stays at
 one tensor. Q8_0 loses nothing that can be measured; a 4-bit file would lose most of a small update
 (see the decision record on quantization).
 """
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
+from gguf import GGMLQuantizationType
 from numpy.typing import NDArray
 
 from flex_assist.errors import ExportError
 from flex_assist.files import write_atomically
 from flex_assist.models.gguf_file import architecture, open_gguf, tensor_values
 
-Q8_0 = gguf.GGMLQuantizationType.Q8_0
-Q8_0_BLOCK = 32
-FLOATS = (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16)
+F32, F16, Q8_0 = GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.Q8_0
+FLOATS = (F32, F16)
+STORED_AS = {F32: np.float32, F16: np.float16, Q8_0: np.uint8}
+FILE_TYPES = {F16: gguf.LlamaFileType.MOSTLY_F16, Q8_0: gguf.LlamaFileType.MOSTLY_Q8_0}
 Update = Callable[[], NDArray[np.float32]]
 
 
-def write_q8_0(
+def write_model(
     base: Path,
     target: Path,
     updates: Mapping[str, Update] | None = None,
     metadata: Mapping[str, int | str] | None = None,
+    kind: GGMLQuantizationType = Q8_0,
 ) -> None:
-    """Write ``base`` as Q8_0 to ``target``, atomically.
+    """Write ``base`` in the precision ``kind`` to ``target``, atomically.
 
     Args:
+        kind: Q8_0 or F16; vectors and rows that do not fit a block keep a float type.
         updates: GGUF tensor name to a function that gives what is added to it, shape (out, in).
         metadata: Keys to set beside those of the base.
 
@@ -44,44 +49,49 @@ def write_q8_0(
     names = {tensor.name for tensor in reader.tensors}
     if unknown := sorted(set(wanted) - names):
         raise ExportError(f"the base {str(base)!r} has no tensor {unknown[0]!r}")
-    write_atomically(target, lambda part: _write(reader, part, wanted, dict(metadata or {})))
+    known = {"general.file_type": int(FILE_TYPES[kind]), **(metadata or {})}
+    write_atomically(target, lambda part: _write(reader, part, wanted, known, kind))
 
 
 def _write(
-    reader: gguf.GGUFReader, part: Path, updates: Mapping[str, Update], metadata: dict[str, Any]
+    reader: gguf.GGUFReader,
+    part: Path,
+    updates: Mapping[str, Update],
+    metadata: Mapping[str, int | str],
+    wanted: GGMLQuantizationType,
 ) -> None:
     writer = gguf.GGUFWriter(part, architecture(reader))
-    metadata.setdefault("general.file_type", int(gguf.LlamaFileType.MOSTLY_Q8_0))
     _copy_metadata(reader, writer, metadata)
     for tensor in reader.tensors:
         shape = tuple(int(size) for size in reversed(tensor.shape.tolist()))
-        kind = _target_type(tensor, tensor.name in updates)
+        kind = _target_type(tensor, tensor.name in updates, wanted)
+        block, bytes_of_block = gguf.GGML_QUANT_SIZES[kind]
         size = gguf.quant_shape_to_byte_shape(shape, kind) if kind == Q8_0 else shape
-        dtype = np.dtype(np.uint8 if kind == Q8_0 else np.float32)
-        if kind == gguf.GGMLQuantizationType.F16:
-            dtype = np.dtype(np.float16)
-        writer.add_tensor_info(tensor.name, size, dtype, int(np.prod(size)) * dtype.itemsize, kind)
+        total = math.prod(shape) // block * bytes_of_block
+        writer.add_tensor_info(tensor.name, size, np.dtype(STORED_AS[kind]), total, kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     for tensor in reader.tensors:
-        writer.write_tensor_data(_data(tensor, updates.get(tensor.name)))
+        writer.write_tensor_data(_data(tensor, updates.get(tensor.name), wanted))
     writer.close()
 
 
-def _target_type(tensor: gguf.ReaderTensor, changed: bool) -> gguf.GGMLQuantizationType:
+def _target_type(
+    tensor: gguf.ReaderTensor, changed: bool, wanted: GGMLQuantizationType
+) -> GGMLQuantizationType:
     if tensor.tensor_type in FLOATS and not (changed and len(tensor.shape) == 2):
         return tensor.tensor_type
     if len(tensor.shape) == 1:
         # Norms and biases: computed with, not multiplied by.
-        return gguf.GGMLQuantizationType.F32
-    if int(tensor.shape[0]) % Q8_0_BLOCK:
-        return gguf.GGMLQuantizationType.F16
-    return Q8_0
+        return F32
+    return F16 if int(tensor.shape[0]) % gguf.GGML_QUANT_SIZES[wanted][0] else wanted
 
 
-def _data(tensor: gguf.ReaderTensor, update: Update | None) -> NDArray[Any]:
-    kind = _target_type(tensor, update is not None)
+def _data(
+    tensor: gguf.ReaderTensor, update: Update | None, wanted: GGMLQuantizationType
+) -> NDArray[Any]:
+    kind = _target_type(tensor, update is not None, wanted)
     if update is None and tensor.tensor_type == kind:
         return np.asarray(tensor.data)
     values = tensor_values(tensor)

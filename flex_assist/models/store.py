@@ -62,12 +62,12 @@ def serving_path(base: str, locations: Locations) -> Path:
         return target
     # Imported here: front ends start without numpy, and mostly find the file made.
     from flex_assist.models.gguf_file import open_gguf
-    from flex_assist.models.quantized import write_q8_0
+    from flex_assist.models.quantized import write_model
 
     if not _is_low_bit(open_gguf(model.path)):
         return model.path
     private_directory(locations.models)
-    write_q8_0(model.path, target)
+    write_model(model.path, target)
     return target
 
 

@@ -101,7 +101,7 @@ def assemble(
     prefix, answer = _last_that_fit(blocks, settings.prefix_tokens), 0
     if outline.answer:
         joined = list(ids[-1])
-        cut = _cut(len(blocks[-1]), settings.prefix_tokens)
+        cut = _cut(len(blocks[-1]), settings.prefix_tokens, settings.prefix_tokens)
         before = prefix[: len(prefix) - (len(blocks[-1]) - cut)]
         answer = len(joined) - _common(joined, blocks[-1])
         prefix = before + joined[cut:]
@@ -152,10 +152,10 @@ def _named(path: str) -> str:
     return path if len(path) <= MAX_PATH_CHARACTERS else "…" + path[-MAX_PATH_CHARACTERS:]
 
 
-def _cut(size: int, budget: int) -> int:
-    """How many ids of the last block are left out: in steps, so that typing seldom moves them."""
+def _cut(size: int, room: int, budget: int) -> int:
+    """How many ids of a long block are left out: in steps, so that typing seldom moves them."""
     step = max(1, budget // 4)
-    return -(-max(0, size - budget) // step) * step
+    return -(-max(0, size - room) // step) * step
 
 
 def _first_that_fit(parts: Sequence[Sequence[int]], budget: int) -> list[int]:
@@ -167,9 +167,12 @@ def _first_that_fit(parts: Sequence[Sequence[int]], budget: int) -> list[int]:
 
 
 def _last_that_fit(parts: Sequence[Sequence[int]], budget: int) -> list[int]:
-    chosen = list(parts[-1][_cut(len(parts[-1]), budget) :])
+    chosen = list(parts[-1][_cut(len(parts[-1]), budget, budget) :])
     for part in reversed(parts[:-1]):
         if len(chosen) + len(part) > budget:
+            if len(chosen) < budget // 2:
+                # Long lines, and a block just begun: better a part than next to nothing.
+                chosen = [*part[_cut(len(part), budget - len(chosen), budget) :], *chosen]
             break
         chosen = [*part, *chosen]
     return chosen

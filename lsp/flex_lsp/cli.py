@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from flex_assist.errors import ConfigError
+from flex_lsp.greeting import greet
+from flex_lsp.streams import claim_standard_streams
 
 DEFAULT_HOST = "127.0.0.1"
 
@@ -38,24 +40,26 @@ def run(*, tcp: str | None = None, debug: bool = False) -> int:
     Raises:
         ConfigError: ``tcp`` is no address of this machine.
     """
-    from flex_lsp import transport
-
     address = address_of(tcp) if tcp is not None else None
-    streams = transport.claim_standard_streams() if address is None else None
+    streams = claim_standard_streams() if address is None else None
     # Whatever is logged goes to standard error. pygls logs the editor's messages at INFO.
     logging.basicConfig(stream=sys.stderr, level=logging.DEBUG if debug else logging.WARNING)
     if not debug:
         logging.getLogger("pygls").setLevel(logging.CRITICAL)
 
+    first = greet(streams) if streams is not None else None
+
+    # Imported after the editor has its answer: this takes longer than all before.
     from flex_assist.locations import locate
+    from flex_lsp import transport
     from flex_lsp.server import FlexServer
     from flex_lsp.services import EngineBackend
 
     async def serve() -> int:
         locations = locate()
         server = FlexServer(locations, EngineBackend(locations))
-        if streams is not None:
-            return await transport.serve_streams(server, streams)
+        if streams is not None and first is not None:
+            return await transport.serve_streams(server, streams, first)
         assert address is not None
         return await transport.serve_tcp(server, *address)
 

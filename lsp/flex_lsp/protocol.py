@@ -5,6 +5,7 @@ after ``shutdown``, and text that is no JSON stay without an answer there; and i
 documents counts lines in another way than the protocol does, so that store is switched off.
 """
 
+import json
 import logging
 import threading
 from typing import Any
@@ -38,6 +39,7 @@ class StrictProtocol(LanguageServerProtocol):
         super().__init__(server, converter)
         self.stopped = threading.Event()
         self._initialized = False
+        self._answered: str | int | None = None
         for method in _OURS_ALONE:
             self.fm.builtin_features.pop(method, None)
 
@@ -45,6 +47,16 @@ class StrictProtocol(LanguageServerProtocol):
     def exit_code(self) -> int:
         """0 only if the editor said ``shutdown`` before it went."""
         return 0 if self._shutdown else 1
+
+    def receive(self, body: bytes, *, answered: bool) -> None:
+        """Act on a message that somebody else has read; ``answered``: and answered."""
+        try:
+            message = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            self.refuse_text(error)
+            return
+        self._answered = message["id"] if answered else None
+        self.handle_message(message)
 
     def structure_message(self, data: dict[str, Any]) -> Any:
         """Leave objects as they are while JSON is read; ``handle_message`` gives them types."""
@@ -97,7 +109,17 @@ class StrictProtocol(LanguageServerProtocol):
             known = isinstance(identity, str | int) and not isinstance(identity, bool)
             self._answer(identity if known else None, code, text)
 
+    def _send_response(
+        self, msg_id: str | int, result: Any = None, error: types.ResponseError | None = None
+    ) -> None:
+        if msg_id == self._answered:
+            self._answered = None
+        else:
+            super()._send_response(msg_id, result, error)
+
     def _answer(self, identity: str | int | None, code: int, text: str) -> None:
         # Written out here, because lsprotocol drops an id that is null.
+        if identity is not None and identity == self._answered:
+            return
         error = {"code": code, "message": text}
         self._send_data({"jsonrpc": self.VERSION, "id": identity, "error": error})

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from lsprotocol import types
 from pygls.lsp.server import LanguageServer
 
+from flex_assist import __version__
 from flex_assist.locations import Locations
+from flex_lsp.greeting import SERVER_NAME, TRIGGER_CHARACTERS
 from flex_lsp.handlers import (
     accepted,
     completion,
@@ -37,7 +38,7 @@ class FlexServer(LanguageServer):
     protocol: StrictProtocol
 
     def __init__(self, locations: Locations, backend: Backend) -> None:
-        super().__init__("flex-assist", _version(), protocol_cls=StrictProtocol)
+        super().__init__(SERVER_NAME, __version__, protocol_cls=StrictProtocol)
         board = StatusBoard(self._publish, self._alarm)
         self.session = Session(locations=locations, backend=backend, board=board)
         _wire(self)
@@ -65,7 +66,7 @@ class FlexServer(LanguageServer):
 
 def offer_menu(server: FlexServer) -> None:
     """Answer ``textDocument/completion`` as well: for editors without inline completion."""
-    options = types.CompletionOptions(trigger_characters=list(completion.TRIGGER_CHARACTERS))
+    options = types.CompletionOptions(trigger_characters=list(TRIGGER_CHARACTERS))
     _feature(server, types.TEXT_DOCUMENT_COMPLETION, completion.answer, options)
 
 
@@ -98,10 +99,3 @@ def _feature(
     server: FlexServer, method: str, handler: Callable[..., Any], options: Any = None
 ) -> None:
     server.feature(method, options)(partial(handler, server.session))
-
-
-def _version() -> str:
-    try:
-        return version("flex-assist")
-    except PackageNotFoundError:
-        return "0"

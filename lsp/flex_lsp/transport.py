@@ -2,15 +2,15 @@
 
 import asyncio
 import logging
-import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from pygls.io_ import StdinAsyncReader, StdoutWriter, run_async
 
 from flex_assist.errors import ConfigError
+from flex_lsp.greeting import FirstMessage
+from flex_lsp.streams import Streams
 
 if TYPE_CHECKING:
     from flex_lsp.server import FlexServer
@@ -18,14 +18,6 @@ if TYPE_CHECKING:
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Streams:
-    """The editor's two pipes."""
-
-    read: BinaryIO
-    write: BinaryIO
 
 
 class YieldingReader:
@@ -48,26 +40,15 @@ class YieldingReader:
         return await self._reader.readexactly(count)
 
 
-def claim_standard_streams() -> Streams:
-    """Keep descriptors 0 and 1 for the protocol, out of reach of everything else.
+async def serve_streams(server: "FlexServer", streams: Streams, first: FirstMessage) -> int:
+    """Serve until the editor exits or its pipe closes. Gives the process's exit code.
 
-    From now on descriptor 1 and ``sys.stdout`` lead to standard error, and descriptor 0 is empty: a
-    stray print, a native library or a child process cannot disturb the editor.
+    Args:
+        first: The message that was read, and perhaps answered, before the server was there.
     """
-    sys.stdout.flush()
-    read, write = os.dup(0), os.dup(1)
-    os.dup2(2, 1)
-    empty = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(empty, 0)
-    os.close(empty)
-    sys.stdout = sys.stderr
-    return Streams(read=os.fdopen(read, "rb"), write=os.fdopen(write, "wb"))
-
-
-async def serve_streams(server: "FlexServer", streams: Streams) -> int:
-    """Serve until the editor exits or its pipe closes. Gives the process's exit code."""
     protocol = server.protocol
     protocol.set_writer(StdoutWriter(streams.write))
+    protocol.receive(first.body, answered=first.answered)
     # A reader waits in a thread; a thread of its own, so that other work cannot hold it up.
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="editor")
     try:

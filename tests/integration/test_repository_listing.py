@@ -80,7 +80,8 @@ def test_the_callers_git_environment_does_not_count(
 ) -> None:
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
     monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "index"))
-    assert "a.py" in paths(checkout)
+    assert list_repository(checkout).source == "git"
+    assert "tracked_ignored.py" in paths(checkout)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="shell scripts")

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from flex_assist.config import PromptSettings
 from flex_assist.errors import DataError
 from flex_assist.files import write_json_atomically
 from flex_assist.repository.snapshot import Snapshot
@@ -18,30 +19,22 @@ FILE_NAME = "plan.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AdapterPlan:
-    """One adapter's part of the run."""
-
-    name: str
-    steps: int
-    seconds: float
-    gate: GatePlan
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RunPlan:
     """A run.
 
     Attributes:
         data: Digest of the files and their split: a resumed run must see the same.
+        steps: Of each adapter, by name.
+        gate: How much each adapter is measured on.
         step_s: Seconds a step, measured by the probe.
-        options: What was asked for on the command line, for the message if it differs.
     """
 
     data: str
     recipe: Recipe
-    adapters: tuple[AdapterPlan, ...]
+    prompt: PromptSettings
+    steps: dict[str, int]
+    gate: GatePlan
     step_s: float
-    prompt_tokens_per_s: float
     base_sha256: str
     languages: tuple[str, ...] | None
     train_files: tuple[str, ...] | None
@@ -107,13 +100,13 @@ def load(folder: Path) -> RunPlan:
 
 
 def _from_record(record: dict[str, Any]) -> RunPlan:
-    adapters = tuple(
-        AdapterPlan(**{**adapter, "gate": GatePlan(**adapter["gate"])})
-        for adapter in record["adapters"]
-    )
     lists = {
         key: tuple(record[key]) if record[key] is not None else None
         for key in ("languages", "train_files")
     }
-    recipe = Recipe(**record["recipe"])
-    return RunPlan(**{**record, **lists, "recipe": recipe, "adapters": adapters})
+    parts = {
+        "recipe": Recipe(**record["recipe"]),
+        "prompt": PromptSettings(**record["prompt"]),
+        "gate": GatePlan(**record["gate"]),
+    }
+    return RunPlan(**{**record, **lists, **parts})

@@ -9,7 +9,6 @@ from flex_lsp.handlers import accepted
 from flex_lsp.line_index import Encoding
 from flex_lsp.session import Query, Session, Suggestion
 
-TRIGGER_CHARACTERS = (".", "(", "[", "{", "=", ":", ",")
 LABEL_CHARACTERS = 60
 _WORD_BEFORE = re.compile(r"\w*\Z")
 

@@ -7,6 +7,7 @@ from lsprotocol import types
 from pygls.capabilities import ServerCapabilitiesBuilder
 
 from flex_lsp.document import file_path
+from flex_lsp.greeting import offers_menu
 from flex_lsp.line_index import Encoding
 from flex_lsp.session import Session
 
@@ -17,8 +18,7 @@ def handle(
     """Take over the editor's options; the answer itself is pygls's."""
     chosen = ServerCapabilitiesBuilder.choose_position_encoding(params.capabilities)
     session.configure(params.initialization_options, Encoding(chosen), roots(params))
-    menu = session.editor.completion_menu
-    if menu == "always" or (menu == "auto" and not shows_inline(params.capabilities)):
+    if offers_menu(params.initialization_options, inline=shows_inline(params.capabilities)):
         offer_menu()
 
 

@@ -15,7 +15,9 @@ from flex_assist.config import Settings
 from flex_assist.errors import EngineError
 from flex_assist.locations import locate
 from flex_lsp import transport
+from flex_lsp.greeting import greet
 from flex_lsp.server import FlexServer
+from flex_lsp.streams import claim_standard_streams
 
 
 class ScriptedService:
@@ -65,8 +67,9 @@ class ScriptedBackend:
 
 
 async def main() -> int:
-    streams = transport.claim_standard_streams()
-    return await transport.serve_streams(FlexServer(locate(), ScriptedBackend()), streams)
+    streams = claim_standard_streams()
+    first = greet(streams)
+    return await transport.serve_streams(FlexServer(locate(), ScriptedBackend()), streams, first)
 
 
 if __name__ == "__main__":

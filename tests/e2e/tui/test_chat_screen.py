@@ -50,10 +50,9 @@ async def test_an_answer_streams_and_is_stored(app, engine, session, store, unti
         assert app.screen.is_answering
         assert prompt_text(app) == ""
         engine.gate.set()
-        await until(pilot, lambda: not app.screen.is_answering)
+        await until(pilot, lambda: "48 tokens/s" in captions(app)[0])
         assert shown(app) == ["It **plants** trees."]
         assert "base model · 24 tokens" in captions(app)[0]
-        assert "48 tokens/s" in captions(app)[0]
         assert app.screen.query_one(Gauge).used_tokens == len(engine.requests[0].tokens) + 24
     question, answer = store.load(session.conversation.id)
     assert (question.text, answer.text) == ("What does @src/trees.py do?", "It **plants** trees.")
@@ -70,10 +69,9 @@ async def test_stopping_keeps_what_there_is(
         await ask(pilot, "Count.")
         await until(pilot, lambda: shown(app) == ["One two "])
         await pilot.press(key)
-        await until(pilot, lambda: not app.screen.is_answering)
+        await until(pilot, lambda: captions(app)[0].endswith("stopped"))
         # The engine's stream was closed, which is what stops the computing.
         assert engine.closed == 1
-        assert captions(app)[0].endswith("stopped")
         assert store.load(session.conversation.id)[1].text == "One two "
         assert store.load(session.conversation.id)[1].stopped
         engine.pieces, engine.gate_at = ["Three."], None
@@ -90,8 +88,7 @@ async def test_stopped_before_a_word_the_question_comes_back(
         await ask(pilot, "Well?")
         await until(pilot, lambda: engine.requests)
         await pilot.press("escape")
-        await until(pilot, lambda: not app.screen.is_answering)
-        assert prompt_text(app) == "Well?"
+        await until(pilot, lambda: prompt_text(app) == "Well?")
         assert not app.screen.query("Question, Reply")
         assert app.screen.query_one("#welcome").display
     assert store.recent() == []
@@ -140,9 +137,8 @@ async def test_a_refused_file_gives_the_question_back(
     async with running(app) as pilot:
         await ask(pilot, "What is in @src/gone.py?")
         await until(pilot, notices)
-        await until(pilot, lambda: not app.screen.is_answering)
+        await until(pilot, lambda: prompt_text(app) == "What is in @src/gone.py?")
         assert "'src/gone.py' cannot be attached" in notices()[0]
-        assert prompt_text(app) == "What is in @src/gone.py?"
         assert engine.requests == []
     assert store.recent() == []
 
@@ -185,8 +181,8 @@ async def test_what_others_wrote_is_neither_markup_nor_obeyed(app, engine, until
     engine.pieces = ["\x1b]52;c;ZXZpbA==\x07 [red]x[/red] [link](http://evil.example)"]
     async with running(app) as pilot:
         await ask(pilot, "[bold]is it[/bold] \x1b[31m?")
-        await until(pilot, lambda: engine.requests and not app.screen.is_answering)
-        await pilot.pause()
+        await until(pilot, lambda: shown(app) and "evil" in shown(app)[0])
+        await until(pilot, lambda: "48 tokens/s" in captions(app)[0])
         screen = app.export_screenshot()
         assert "[bold]is&#160;it[/bold]" in screen
         assert "[red]x[/red]" in screen

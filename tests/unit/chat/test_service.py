@@ -7,7 +7,7 @@ import gguf
 import numpy as np
 import pytest
 
-from flex_assist.adapters.manifest import FILE_NAME, Manifest, to_json
+from flex_assist.adapters.manifest import FILE_NAME, LORA_GGUF, Manifest, to_json
 from flex_assist.adapters.registry import Registry
 from flex_assist.chat.conversations import Message
 from flex_assist.chat.service import SYSTEM, Answered, ChatService, Prepared
@@ -56,6 +56,7 @@ def promote(locations: Locations, root: Path, name: str, base: str = "tiny") -> 
         name=name, version=VERSION, languages=(name,), base_model=base, base_sha256="0",
         fim=None, verdict="promoted", reason="better on held-out code",
     )  # fmt: skip
+    (staged / LORA_GGUF).touch()
     (staged / FILE_NAME).write_text(to_json(manifest))
     registry.publish(name, staged, VERSION)
     return registry.activate(name, VERSION).lora

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+from datasketch import MinHash, MinHashLSH
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,9 +44,20 @@ def test_tiny_and_empty_texts() -> None:
     assert duplicates.cluster([]) == []
 
 
-def test_many_texts_of_one_template_are_one_cluster() -> None:
+def test_many_texts_of_one_template_are_one_cluster_of_few_to_compare(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept: list[int] = []
+    insert = MinHashLSH.insert
+
+    def count(index: MinHashLSH, key: int, sketch: MinHash) -> None:
+        kept.append(key)
+        insert(index, key, sketch)
+
+    monkeypatch.setattr(MinHashLSH, "insert", count)
     texts = [MODULE.replace("step_7", f"other_{n}") for n in range(duplicates.MAX_COMPARED + 20)]
     assert set(duplicates.cluster(texts)) == {0}
+    assert len(kept) == duplicates.MAX_COMPARED
 
 
 def test_gram_hashes_do_not_depend_on_the_process() -> None:

@@ -174,7 +174,7 @@ class ChatScreen(Screen[None]):
             notices.fail(self, event.error)
         self._status.show_activity("ready")
         if not reply.text and event.answered is None:
-            pass
+            await self._take_back()
             return
         try:
             message = self._keep(reply, event.answered)

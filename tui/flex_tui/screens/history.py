@@ -108,7 +108,7 @@ class HistoryScreen(ModalScreen[int | None]):
         open_now = self._session.conversation
         if open_now is not None and open_now.id == marked.id:
             self._say("It is open in the chat. Begin another (/new) before you delete it.")
-        elif False:
+        elif self._doomed != marked.id:
             self._doomed = marked.id
             self._say("Press ^x again to delete it for good.")
         else:

@@ -1,0 +1,32 @@
+"""Where the measured figures of the issue's bars are kept: ``docs/bars/NAME.json``."""
+
+import json
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "docs" / "bars"
+
+
+def write(name: str, figures: dict[str, Any]) -> Path:
+    """Store figures with the commit they come from."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    path = FOLDER / f"{name}.json"
+    record = {
+        "commit": _git("rev-parse", "HEAD"),
+        "clean": not _git("status", "--porcelain", "--untracked-files=no"),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "machine": f"{platform.machine()}, Python {platform.python_version()}",
+        **figures,
+    }
+    path.write_text(json.dumps(record, indent=2) + "\n")
+    print(path.read_text())
+    return path
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()

@@ -1,0 +1,126 @@
+"""What is shown of a model's text: golden cases of several languages, and properties."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from flex_assist.complete.trim import Surroundings, finished_early, several_lines, trim
+
+CASES: list[dict[str, Any]] = tomllib.loads(
+    (Path(__file__).parents[2] / "data" / "trim_cases.toml").read_text(encoding="utf-8")
+)["case"]
+FRAGMENTS = (
+    "a", "x = 1", "    ", "  ", "\t", "\n", "\n\n", "\r\n", "(", ")", "[", "]", "{", "}", ");", "):",
+    "))", ":", ";", ",", " ", "do", "end", "fi", "else", '"', "'", "\\", "return x", "é", "😀",
+    "foo(a, b)", "}\n", "    }\n", "x = 1\n", "    return x\n", "\u2028", "\x0c", "\r",
+)  # fmt: skip
+texts = st.lists(st.sampled_from(FRAGMENTS), max_size=14).map("".join)
+
+
+def around_of(marked: str) -> Surroundings:
+    before, _, after = marked.partition("|")
+    return Surroundings(before=before, after=after)
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
+def test_golden(case: dict[str, Any]) -> None:
+    around = around_of(case["at"])
+    several = case.get("several", several_lines(around, knows_end=True))
+    shown, notes = trim(case["text"], around, several=several, ended_by=case.get("ended_by", "end"))
+    assert shown == case["shown"]
+    assert bool(notes) == (shown != case["text"].replace("\r\n", "\n"))
+
+
+def test_the_cases_have_names_of_their_own() -> None:
+    assert len({case["name"] for case in CASES}) == len(CASES) > 40
+
+
+@given(texts, texts, texts, st.booleans(), st.sampled_from(["end", "text", "length"]))
+@example("x = 1\n}\n", "function f() {\n    ", "\n}\n", True, "end")
+@example("a))", "print(max(", ")", True, "end")
+def test_the_result_is_a_part_of_the_text_and_trimming_twice_changes_nothing(
+    text: str, before: str, after: str, knows_end: bool, ended_by: str
+) -> None:
+    before, after = before.replace("\r\n", "\n"), after.replace("\r\n", "\n")
+    around = Surroundings(before=before, after=after)
+    several = several_lines(around, knows_end)
+    once, _ = trim(text, around, several=several, ended_by=ended_by)
+    assert text.replace("\r\n", "\n").startswith(once)
+    assert once == once.rstrip()
+    assert several or "\n" not in once
+    # The second time nothing was cut off by the limit.
+    assert trim(once, around, several=several, ended_by="end") == (once, ())
+
+
+@given(texts, texts, texts, st.booleans())
+def test_an_engine_that_stops_early_shows_the_same(
+    text: str, before: str, after: str, knows_end: bool
+) -> None:
+    before, after = before.replace("\r\n", "\n"), after.replace("\r\n", "\n")
+    around = Surroundings(before=before, after=after)
+    several = several_lines(around, knows_end)
+    whole = trim(text, around, several=several, ended_by="end")[0]
+    for length in range(1, len(text) + 1):
+        if finished_early(text[:length], around, several):
+            stopped = trim(text[:length], around, several=several, ended_by="text")[0]
+            assert stopped == whole
+            break
+
+
+@pytest.mark.parametrize(
+    ("marked", "knows_end", "several"),
+    [
+        ("x = |\n", True, False),
+        ("|\n", True, True),
+        ("|\n", False, False),
+        ("    |\n", True, True),
+        ("def f():|\n", False, True),
+        ("def f():\n    |\n", False, True),
+        ("def f():  |\n", False, True),
+        ("func f() {|}", True, False),
+        ("func f() {\n\t|}", True, True),
+        ("func f() {\n\t|}", False, True),
+        ("print(|)", True, False),
+        ("|x = 1\n", True, False),
+        ("    |)\n", True, True),
+        ("    |),\n", True, True),
+        ("todo|\n", True, False),
+        ("items.each do|\n", False, True),
+        ("items.undo|\n", False, False),
+        ("x => |\n", False, True),
+        ("", True, True),
+    ],
+)
+def test_where_several_lines_may_come(marked: str, knows_end: bool, several: bool) -> None:
+    assert several_lines(around_of(marked), knows_end) is several
+
+
+def test_early_end_of_a_single_line() -> None:
+    around = around_of("x = |")
+    assert not finished_early("1", around, several=False)
+    assert finished_early("1\n", around, several=False)
+
+
+def test_a_line_that_may_still_grow_is_no_repetition() -> None:
+    around = around_of("def f():\n    |")
+    text = "x\n    x\n    x\n    x"
+    assert not finished_early(text, around, several=True)
+    assert finished_early(text + "\n", around, several=True)
+
+
+def test_the_notes_say_what_was_done() -> None:
+    around = around_of("def f():\n    |")
+    notes = trim("x\n    y\nz", around, several=True, ended_by="length")[1]
+    assert notes == ("dropped an unfinished line",)
+    notes = trim("x\n    y\nz\n", around, several=True, ended_by="end")[1]
+    assert notes == ("cut at the end of the block",)
+
+
+def test_many_brackets_take_no_time() -> None:
+    text = "(" * 20_000 + ")" * 20_000
+    around = Surroundings(before="[" * 20_000, after="]" * 20_000)
+    assert len(trim(text, around, several=False, ended_by="end")[0]) <= len(text)

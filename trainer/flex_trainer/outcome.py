@@ -1,0 +1,121 @@
+"""What is recorded and reported of a run."""
+
+import importlib.metadata
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from flex_assist import __version__
+from flex_assist.adapters.router import SHARED
+from flex_assist.repository.snapshot import Snapshot
+from flex_trainer import device
+from flex_trainer.checkpoint import Progress
+from flex_trainer.plan import RunPlan
+from flex_trainer.selection import Selection
+
+PACKAGES = ("torch", "transformers", "peft", "llama-cpp-python", "gguf")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdaptResult:
+    """What a run achieved; ``languages`` as the command line prints it."""
+
+    repository: str
+    base_model: str
+    seconds: float
+    languages: dict[str, dict[str, Any]]
+    peak_memory_mb: float
+    optimizer: str
+    regularizer: str
+
+    @property
+    def promoted(self) -> bool:
+        """Whether any language has a new adapter."""
+        return any(found["adapter"] is not None for found in self.languages.values())
+
+
+def languages_of(
+    selection: Selection, outcomes: dict[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """The record of each language: what there was of it, and what came of it."""
+    adapter_of = {language: task.name for task in selection.tasks for language in task.languages}
+    languages = {}
+    for name, counts in selection.counts.items():
+        adapter = adapter_of.get(name)
+        outcome = outcomes.get(adapter) if adapter else None
+        languages[name] = {**asdict(counts), **_verdict(adapter, outcome)}
+        if name in selection.too_little:
+            languages[name]["reason"] = selection.too_little[name]
+    return languages
+
+
+def details(run_plan: RunPlan, progress: Progress) -> dict[str, Any]:
+    """How an adapter was made, for its manifest."""
+    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {
+        "recipe": asdict(run_plan.recipe),
+        "prompt": asdict(run_plan.prompt),
+        "plan": {"step_s": run_plan.step_s, "budget_s": run_plan.budget_s},
+        "packages": {"flex-assist": __version__, **packages},
+        "steps": progress.step,
+        "labelled_tokens": progress.tokens,
+        "training_s": round(progress.seconds, 1),
+        "losses": list(progress.losses),
+        "peak_memory_mb": device.peak_memory_mb(),
+    }
+
+
+def data_records(snapshot: Snapshot, languages: Sequence[str]) -> list[dict[str, Any]]:
+    """What a manifest keeps of the files of ``languages``."""
+    digests = {d.path: d.sha256 for d in (*snapshot.train, *snapshot.held_out)}
+    return [
+        replaced
+        for verdict in snapshot.verdicts
+        if verdict.language in languages
+        for replaced in [
+            {
+                "path": verdict.path.encode("utf-8", "surrogateescape").decode(
+                    "utf-8", "backslashreplace"
+                ),
+                "sha256": digests.get(verdict.path),
+                "verdict": verdict.verdict,
+                "rule": verdict.rule,
+            }
+        ]
+    ]
+
+
+def _verdict(adapter: str | None, outcome: dict[str, Any] | None) -> dict[str, Any]:
+    if adapter is None or outcome is None:
+        return {
+            "bits_per_byte": None,
+            "exact_match": None,
+            "verdict": "too-little",
+            "reason": "",
+            "adapter": None,
+        }
+    metrics = outcome["metrics"]
+    bits = {**metrics["bits_per_byte"], "ci95": list(metrics["ci95"])}
+    verdict = "pooled" if adapter == SHARED else "promoted" if outcome["promoted"] else "kept-base"
+    return {
+        "bits_per_byte": bits,
+        "exact_match": metrics["exact_match"],
+        "fim_nats_per_token": metrics["fim_nats"],
+        "verdict": verdict,
+        "reason": outcome["reason"],
+        "adapter": f"{adapter}/{outcome['version']}" if outcome["promoted"] else None,
+    }
+
+
+def too_little(snapshot: Snapshot, selection: Selection) -> str:
+    """Why nothing can be learnt, for people."""
+    if selection.too_little:
+        name, why = next(iter(selection.too_little.items()))
+        return f"there is too little code to learn from: {name}: {why}"
+    skipped = snapshot.skipped_by_rule()
+    seen = ", ".join(f"{count} {rule}" for rule, count in list(skipped.items())[:4])
+    return (
+        f"{str(snapshot.root)!r} has no source code of a supported language"
+        + (f" (left out: {seen})" if seen else "")
+        + "; see `flex-assist adapt --dry-run`"
+    )

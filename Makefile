@@ -5,16 +5,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 REPO ?=
 BUDGET ?= 6m
+DATA ?= ../shared/data
+BARS ?=
 TESTS ?= tests/unit tests/integration tests/e2e
 PYTEST := $(BIN)/python -m pytest
 # Wheels built once (llama.cpp takes minutes) are kept by pip.
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup editors demo test check fix unit e2e bench bars wheel clean
+.PHONY: help setup editors demo test check fix unit e2e bench wheel clean
+.PHONY: bars-parity bars-startup bars-small bars-polyglot
 
 help: ## show this
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 setup: $(VENV)/.ready ## make .venv with everything in it
 
@@ -47,8 +50,19 @@ unit: setup ## fast tests only
 e2e: setup editors ## real processes and editors only
 	$(PYTEST) tests/e2e
 
-bench: setup ## benchmarks (long; a quiet machine)
-	$(PYTEST) tests/benchmarks
+bars-parity: setup ## PEFT, LoRA GGUF and merged GGUF agree (3 min) -> docs/bars/parity.json
+	$(BIN)/python -W ignore tests/benchmarks/parity.py
+
+bars-startup: setup ## --help and initialize (1 min) -> docs/bars/startup.json
+	$(BIN)/python tests/benchmarks/startup.py
+
+bars-small: setup ## adapt and score `small`, DATA=folder of the shared data (25 min)
+	$(BIN)/python tests/benchmarks/repositories.py small --data "$(DATA)" $(BARS)
+
+bars-polyglot: setup ## the same for `polyglot` (30 min)
+	$(BIN)/python tests/benchmarks/repositories.py polyglot --data "$(DATA)" $(BARS)
+
+bench: bars-parity bars-startup bars-small bars-polyglot ## all of them; a quiet machine
 
 wheel: setup ## build dist/*.whl
 	$(PIP) wheel --no-deps -w dist .

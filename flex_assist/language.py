@@ -197,7 +197,10 @@ def by_shebang(first_line: str) -> Language | None:
     names = [PurePath(word).name for word in words if not word.startswith("-")]
     if names and names[0] == "env":
         names = names[1:]
-    return _BY_INTERPRETER.get(names[0]) if names else None
+    if not names:
+        return None
+    # "python3.11" and "ruby2.7" as well.
+    return _BY_INTERPRETER.get(names[0]) or _BY_INTERPRETER.get(names[0].rstrip("0123456789."))
 
 
 def resolve(lsp_id: str | None, path: PurePath | str | None) -> Language | None:

@@ -7,6 +7,7 @@ platform's own folders are used.
 import hashlib
 import os
 import re
+import sys
 import tempfile
 import warnings
 from dataclasses import dataclass
@@ -76,16 +77,23 @@ def locate() -> Locations:
             config=root / "config", data=root / "data", cache=root / "cache", runtime=root / "run"
         )
     dirs = platformdirs.PlatformDirs(APP, appauthor=False)
-    with warnings.catch_warnings():
-        # Without XDG_RUNTIME_DIR it takes a folder of its own; ours is checked before use anyway.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        runtime = dirs.user_runtime_path
     return Locations(
         config=dirs.user_config_path,
         data=dirs.user_data_path,
         cache=dirs.user_cache_path,
-        runtime=runtime / "run",
+        runtime=_runtime(dirs),
     )
+
+
+def _runtime(dirs: platformdirs.PlatformDirs) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path = dirs.user_runtime_path
+    given = os.environ.get("XDG_RUNTIME_DIR")
+    if sys.platform in ("darwin", "win32") or (given and path.is_relative_to(given)):
+        return path / "run"
+    # Without a folder of the system's it would be one of a known name under /tmp.
+    return dirs.user_cache_path / "run"
 
 
 def private_directory(path: Path) -> Path:

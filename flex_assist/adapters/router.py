@@ -9,6 +9,7 @@ from flex_assist.engine.protocol import Weights
 from flex_assist.errors import ConfigError
 from flex_assist.locations import Locations
 from flex_assist.models.fim import FimTokens
+from flex_assist.models.store import name_of
 
 BASE = "base"
 SHARED = "shared"
@@ -48,12 +49,12 @@ class Router:
 
     Args:
         root: The repository, or None where a file belongs to none: then the base answers.
-        base_model: Only adapters of this base are considered.
+        base_model: Only adapters of this base are considered; a name, or a path to a file.
     """
 
     def __init__(self, locations: Locations, root: Path | None, base_model: str | None = None):
         self._registry = Registry(locations, root) if root is not None else None
-        self._base_model = base_model
+        self._base_model = name_of(base_model) if base_model else None
 
     def route(self, language: str | None, choice: str = "auto") -> Route:
         """Choose for a language.

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # Prompt tokens of one decode. Small enough that what an interrupt throws away is little; on a CPU
 # larger ones are not faster.
 PROMPT_STEP_TOKENS: Final = 128
+MOST_HEALED_TOKENS: Final = 8
 
 Reason = Literal["end", "text", "length"]
 
@@ -198,10 +199,19 @@ def check(request: GenerateRequest) -> None:
 
 
 def heal(request: GenerateRequest, model: "Model") -> GenerateRequest:
-    """Turn ``request.heal`` into forced bytes, where the last token is text that can be forced."""
+    """Turn ``request.heal`` into forced bytes, where the last token is text that can be forced.
+
+    A word that was begun, and a run of white space, are healed as a whole: a vocabulary cuts
+    ``exampl`` and ``example`` up in ways that need not agree in any token.
+    """
     if not request.heal or request.forced or len(request.tokens) < 2:
         return replace(request, heal=False)
-    spelled = model.token_bytes(request.tokens[-1])
+    spelled, kept = model.token_bytes(request.tokens[-1]), len(request.tokens) - 1
+    while kept > 1 and len(request.tokens) - kept < MOST_HEALED_TOKENS:
+        earlier = model.token_bytes(request.tokens[kept - 1])
+        if not _goes_on(earlier, spelled):
+            break
+        spelled, kept = earlier + spelled, kept - 1
     try:
         spelled.decode()
     except UnicodeDecodeError:
@@ -209,7 +219,14 @@ def heal(request: GenerateRequest, model: "Model") -> GenerateRequest:
         return replace(request, heal=False)
     if not spelled:
         return replace(request, heal=False)
-    return replace(request, tokens=request.tokens[:-1], forced=spelled)
+    return replace(request, tokens=request.tokens[:kept], forced=spelled)
+
+
+def _goes_on(earlier: bytes, later: bytes) -> bool:
+    """Whether a word, or a run of white space, goes from one spelling on to the other."""
+    if later.isspace():
+        return earlier.isspace()
+    return earlier[-1:].isalpha() and later[:1].isalpha()
 
 
 def _prefill(

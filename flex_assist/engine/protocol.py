@@ -71,8 +71,9 @@ class GenerateRequest:
 
     Attributes:
         tokens: The prompt. Shares KV with earlier requests of the same weights as far as equal.
-        heal: Token healing: the prompt's last token is left off and its bytes forced instead, in
-            whichever tokens the model likes. They are not part of the answer's text.
+        heal: Token healing: the prompt's last token, or the tokens of the word that it ends in, are
+            left off and their bytes forced instead, in whichever tokens the model likes. They are
+            not part of the answer's text.
         forced: Bytes that the answer must begin with. They are part of its text.
         stop_texts: Generation ends before any of these appears in the answer.
         temperature: 0 takes the likeliest token.

@@ -1,6 +1,7 @@
 """Writing a LoRA adapter, or its sum with the base, as GGUF."""
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,19 +55,18 @@ def write_lora(base: Path, target: Path, modules: Mapping[str, LoraModule]) -> N
     rank = ranks.pop()
 
     def fill(part: Path) -> None:
-        writer = gguf.GGUFWriter(part, plan.architecture)
-        writer.add_string(gguf.Keys.General.TYPE, gguf.GGUFType.ADAPTER)
-        writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
-        writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(rank))
-        for module in modules.values():
-            name = f"{plan.gguf_name(module.module)}.weight"
-            b = plan.to_gguf(name, module.b * np.float32(module.scale))
-            writer.add_tensor(f"{name}.lora_a", np.ascontiguousarray(module.a, np.float32))
-            writer.add_tensor(f"{name}.lora_b", np.ascontiguousarray(b, np.float32))
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
+        with closing(gguf.GGUFWriter(part, plan.architecture)) as writer:
+            writer.add_string(gguf.Keys.General.TYPE, gguf.GGUFType.ADAPTER)
+            writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
+            writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(rank))
+            for module in modules.values():
+                name = f"{plan.gguf_name(module.module)}.weight"
+                b = plan.to_gguf(name, module.b * np.float32(module.scale))
+                writer.add_tensor(f"{name}.lora_a", np.ascontiguousarray(module.a, np.float32))
+                writer.add_tensor(f"{name}.lora_b", np.ascontiguousarray(b, np.float32))
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.write_tensors_to_file()
 
     write_atomically(target, fill)
 

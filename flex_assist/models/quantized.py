@@ -7,6 +7,7 @@ one tensor. Q8_0 loses nothing that can be measured; a 4-bit file would lose mos
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -60,21 +61,20 @@ def _write(
     metadata: Mapping[str, int | str],
     wanted: GGMLQuantizationType,
 ) -> None:
-    writer = gguf.GGUFWriter(part, architecture(reader))
-    _copy_metadata(reader, writer, metadata)
-    for tensor in reader.tensors:
-        shape = tuple(int(size) for size in reversed(tensor.shape.tolist()))
-        kind = _target_type(tensor, tensor.name in updates, wanted)
-        block, bytes_of_block = gguf.GGML_QUANT_SIZES[kind]
-        size = gguf.quant_shape_to_byte_shape(shape, kind) if kind == Q8_0 else shape
-        total = math.prod(shape) // block * bytes_of_block
-        writer.add_tensor_info(tensor.name, size, np.dtype(STORED_AS[kind]), total, kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    for tensor in reader.tensors:
-        writer.write_tensor_data(_data(tensor, updates.get(tensor.name), wanted))
-    writer.close()
+    with closing(gguf.GGUFWriter(part, architecture(reader))) as writer:
+        _copy_metadata(reader, writer, metadata)
+        for tensor in reader.tensors:
+            shape = tuple(int(size) for size in reversed(tensor.shape.tolist()))
+            kind = _target_type(tensor, tensor.name in updates, wanted)
+            block, bytes_of_block = gguf.GGML_QUANT_SIZES[kind]
+            size = gguf.quant_shape_to_byte_shape(shape, kind) if kind == Q8_0 else shape
+            total = math.prod(shape) // block * bytes_of_block
+            writer.add_tensor_info(tensor.name, size, np.dtype(STORED_AS[kind]), total, kind)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        for tensor in reader.tensors:
+            writer.write_tensor_data(_data(tensor, updates.get(tensor.name), wanted))
 
 
 def _target_type(

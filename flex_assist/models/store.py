@@ -36,9 +36,14 @@ def find(base: str) -> BaseModel:
         entry = catalogue()[base]
         return BaseModel(name=base, path=packaged_file(entry), entry=entry)
     if path := _existing(base):
-        return BaseModel(name=path.stem, path=path, entry=None)
+        return BaseModel(name=name_of(base), path=path, entry=None)
     known = ", ".join(sorted(catalogue()))
     raise ConfigError(f"unknown base model {base!r}: give one of {known}, or a path to a GGUF file")
+
+
+def name_of(base: str) -> str:
+    """The name that adapters are recorded under: of a file, its name without the ending."""
+    return base if base in catalogue() else Path(base).stem
 
 
 def _existing(text: str) -> Path | None:

@@ -10,6 +10,7 @@ A finding tells the rule and the place, never the text. Rules come from two sour
 """
 
 import functools
+import importlib
 import itertools
 import re
 from bisect import bisect_right
@@ -69,6 +70,30 @@ _UNQUOTED = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _LONG_WORD = re.compile(r"[A-Za-z0-9+/=_-]{16,}")
+# Modules and classes of detect-secrets.
+_DETECTORS = (
+    ("artifactory", "ArtifactoryDetector"),
+    ("aws", "AWSKeyDetector"),
+    ("azure_storage_key", "AzureStorageKeyDetector"),
+    ("cloudant", "CloudantDetector"),
+    ("discord", "DiscordBotTokenDetector"),
+    ("github_token", "GitHubTokenDetector"),
+    ("gitlab_token", "GitLabTokenDetector"),
+    ("ibm_cloud_iam", "IbmCloudIamDetector"),
+    ("ibm_cos_hmac", "IbmCosHmacDetector"),
+    ("jwt", "JwtTokenDetector"),
+    ("mailchimp", "MailchimpDetector"),
+    ("npm", "NpmDetector"),
+    ("openai", "OpenAIDetector"),
+    ("pypi_token", "PypiTokenDetector"),
+    ("sendgrid", "SendGridDetector"),
+    ("slack", "SlackDetector"),
+    ("softlayer", "SoftlayerDetector"),
+    ("square_oauth", "SquareOAuthDetector"),
+    ("stripe", "StripeDetector"),
+    ("telegram_token", "TelegramBotTokenDetector"),
+    ("twilio", "TwilioKeyDetector"),
+)
 # Foreign patterns may need time that grows with the square of a line's length; longer lines are
 # shown to them in pieces that overlap by more than any token's length.
 _PIECE_CHARACTERS = 2048
@@ -200,53 +225,12 @@ def _suspicious_pieces(text: str) -> Iterator[tuple[int, int]]:
 
 @functools.cache
 def _plugins() -> "tuple[tuple[str, BasePlugin], ...]":
-    # Imported here because it brings an HTTP client along, which is never used.
-    from detect_secrets.plugins.artifactory import ArtifactoryDetector
-    from detect_secrets.plugins.aws import AWSKeyDetector
-    from detect_secrets.plugins.azure_storage_key import AzureStorageKeyDetector
-    from detect_secrets.plugins.cloudant import CloudantDetector
-    from detect_secrets.plugins.discord import DiscordBotTokenDetector
-    from detect_secrets.plugins.github_token import GitHubTokenDetector
-    from detect_secrets.plugins.gitlab_token import GitLabTokenDetector
-    from detect_secrets.plugins.ibm_cloud_iam import IbmCloudIamDetector
-    from detect_secrets.plugins.ibm_cos_hmac import IbmCosHmacDetector
-    from detect_secrets.plugins.jwt import JwtTokenDetector
-    from detect_secrets.plugins.mailchimp import MailchimpDetector
-    from detect_secrets.plugins.npm import NpmDetector
-    from detect_secrets.plugins.openai import OpenAIDetector
-    from detect_secrets.plugins.pypi_token import PypiTokenDetector
-    from detect_secrets.plugins.sendgrid import SendGridDetector
-    from detect_secrets.plugins.slack import SlackDetector
-    from detect_secrets.plugins.softlayer import SoftlayerDetector
-    from detect_secrets.plugins.square_oauth import SquareOAuthDetector
-    from detect_secrets.plugins.stripe import StripeDetector
-    from detect_secrets.plugins.telegram_token import TelegramBotTokenDetector
-    from detect_secrets.plugins.twilio import TwilioKeyDetector
-
-    kinds: tuple[type[BasePlugin], ...] = (
-        ArtifactoryDetector,
-        AWSKeyDetector,
-        AzureStorageKeyDetector,
-        CloudantDetector,
-        DiscordBotTokenDetector,
-        GitHubTokenDetector,
-        GitLabTokenDetector,
-        IbmCloudIamDetector,
-        IbmCosHmacDetector,
-        JwtTokenDetector,
-        MailchimpDetector,
-        NpmDetector,
-        OpenAIDetector,
-        PypiTokenDetector,
-        SendGridDetector,
-        SlackDetector,
-        SoftlayerDetector,
-        SquareOAuthDetector,
-        StripeDetector,
-        TelegramBotTokenDetector,
-        TwilioKeyDetector,
-    )
-    return tuple((str(kind.secret_type).lower().replace(" ", "-"), kind()) for kind in kinds)
+    # Imported at first use because it brings an HTTP client along, which is never used.
+    plugins: list[tuple[str, BasePlugin]] = []
+    for module, name in _DETECTORS:
+        kind = getattr(importlib.import_module(f"detect_secrets.plugins.{module}"), name)
+        plugins.append((str(kind.secret_type).lower().replace(" ", "-"), kind()))
+    return tuple(plugins)
 
 
 _SOURCES: tuple[Callable[[str], Iterator[tuple[str, int, int]]], ...] = (

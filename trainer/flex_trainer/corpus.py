@@ -6,7 +6,7 @@ an infilling sample whose cursor lies in the segment. So a pass sees every line 
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flex_assist.config import PromptSettings
 from flex_assist.evaluate.spans import Span, SpanSource
@@ -17,14 +17,18 @@ from flex_assist.prompt.retrieval import RepositoryIndex
 from flex_assist.repository.documents import Document
 
 Encode = Callable[[str], list[int]]
-FIM_SHARE = 0.6
-RETRIEVAL_SHARE = 0.5
+FIM_SHARE = 0.65
+RETRIEVAL_SHARE = 0.35
+# Some samples see less around the cursor than the server sends: more of them fit into a run, and
+# what lies near decides most answers.
+PREFIX_SHARES = (0.25, 0.5, 1.0)
+SUFFIX_SHARES = (0.5, 1.0)
 # Clients that put a token between prefix and middle find a model that has seen it.
 MIDDLE_TOKEN_SHARE = 0.1
 PLAIN_TOKENS = 512
 SEGMENT_CHARACTERS = 1600
 # The answer is what the adapter is for; the text around it is learnt along the way.
-ANSWER_WEIGHT = 2.0
+ANSWER_WEIGHT = 5.0
 UNLABELLED = -100
 
 
@@ -109,24 +113,32 @@ class Corpus:
                 language=document.language,
                 count=self._settings.retrieval_chunks,
             )
-        answer = document.text[span.start : span.end]
+        settings = self._narrowed(rng)
         planned = outline(
             before,
             after,
             path=document.path,
             language=language,
             chunks=chunks,
-            settings=self._settings,
-            answer=answer,
+            settings=settings,
+            answer=document.text[span.start : span.end],
         )
-        return self._labelled(planned, separate=rng.random() < MIDDLE_TOKEN_SHARE)
+        return self._labelled(planned, settings, separate=rng.random() < MIDDLE_TOKEN_SHARE)
 
-    def _labelled(self, planned: Outline, separate: bool) -> Sample:
+    def _narrowed(self, rng: random.Random) -> PromptSettings:
+        full = self._settings
+        return replace(
+            full,
+            prefix_tokens=max(32, int(full.prefix_tokens * rng.choice(PREFIX_SHARES))),
+            suffix_tokens=int(full.suffix_tokens * rng.choice(SUFFIX_SHARES)),
+        )
+
+    def _labelled(self, planned: Outline, settings: PromptSettings, separate: bool) -> Sample:
         ids = [self._cached(text) for text in planned.texts()]
         if separate:
             # The other form: the prefix is closed, the answer begins afresh after the sentinel.
             ids[-1] = [*ids[-2], self._fim.middle_id, *self._encode(planned.answer)]
-        prompt = assemble(planned, ids, self._fim, self._settings)
+        prompt = assemble(planned, ids, self._fim, settings)
         tokens = (*prompt.tokens, self._fim.end_id)
         first_answer = len(tokens) - 1 - prompt.answer_tokens
         sizes = dict(prompt.parts)

@@ -4,6 +4,7 @@ The adapter computes in the base's precision; the optimizer works on float32 cop
 what is exported.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -30,7 +31,10 @@ def attach(model: nn.Module, rank: int, seed: int) -> PeftModel:
         bias="none",
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, config, autocast_adapter_dtype=False)
+    with warnings.catch_warnings():
+        # PEFT asks transformers by a name that is going away.
+        warnings.simplefilter("ignore", FutureWarning)
+        return get_peft_model(model, config, autocast_adapter_dtype=False)
 
 
 def layers(model: nn.Module) -> dict[str, LoraLayer]:

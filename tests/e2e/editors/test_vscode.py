@@ -168,7 +168,7 @@ def test_the_starter_model_completes(
     file.parent.mkdir()
     text = "RED = 1\nGREEN = 2\nBLUE = 3\n\n\ndef is_red(colour):\n    return colour == RED\n\n\n"
     file.write_text(text)
-    url = start(real_command, {})
+    url = start(real_command, {"flexAssist.completion.timeoutS": WAIT_MS / 1000})
     typed = "def is_green(colour):\n    return colour =="
     found = drive(url, file, typed.replace("\n    ", "\n"), chromium, tmp_path)
     saved = file.read_text()

@@ -14,8 +14,9 @@ CASES: list[dict[str, Any]] = tomllib.loads(
     (Path(__file__).parents[2] / "data" / "trim_cases.toml").read_text(encoding="utf-8")
 )["case"]
 FRAGMENTS = (
-    "a", "x = 1", "    ", "  ", "\t", "\n", "\n\n", "\r\n", "(", ")", "[", "]", "{", "}", ");", "):",
-    "))", ":", ";", ",", " ", "do", "end", "fi", "else", '"', "'", "\\", "return x", "é", "😀",
+    "a", "x = 1", "    ", "  ", "\t", "\n", "\n\n", "\r\n", "(", ")", "[", "]", "{", "}", ");",
+    "):", "))", ":", ";", ",", " ", "do", "end", "fi", "else", '"', "'", "\\", "return x",
+    "é", "😀",
     "foo(a, b)", "}\n", "    }\n", "x = 1\n", "    return x\n", "\u2028", "\x0c", "\r",
 )  # fmt: skip
 texts = st.lists(st.sampled_from(FRAGMENTS), max_size=14).map("".join)

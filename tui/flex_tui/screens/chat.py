@@ -61,10 +61,10 @@ class ChatScreen(Screen[None]):
         self._reply: Reply | None = None
         self._number = 0
         self._prepared: Prepared | None = None
-        self._carried_out: dict[str, Callable[[str], None]] = {
+        self._carried_out: dict[str, Callable[[str], object]] = {
             "new": self._new, "adapter": self._choose_adapter, "history": self._show_history,
             "export": self._export, "copy": self._copy, "theme": self._choose_theme,
-            "help": lambda _: self._show_help(), "quit": lambda _: self.app.exit(),
+            "help": lambda _: self.app.push_screen(HelpScreen()), "quit": lambda _: self.app.exit(),
         }  # fmt: skip
 
     def compose(self) -> ComposeResult:
@@ -356,9 +356,6 @@ class ChatScreen(Screen[None]):
             notices.warn(self, f"There is no theme {name!r}; there are {known}.")
             return
         self.app.theme = name
-
-    def _show_help(self) -> None:
-        self.app.push_screen(HelpScreen())
 
     # -- what is shown -----------------------------------------------------------------------
 

@@ -1,0 +1,188 @@
+"""The main job on the starter model, as a user does it: adapt, complete, edit; stop and go on."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+PROGRAM = str(Path(sys.executable).parent / "flex-assist")
+LANGUAGE_KEYS = {
+    "files",
+    "train_tokens",
+    "held_out_files",
+    "bits_per_byte",
+    "exact_match",
+    "verdict",
+    "reason",
+    "adapter",
+}
+RESULT_KEYS = {
+    "repository",
+    "base_model",
+    "seconds",
+    "languages",
+    "peak_memory_mb",
+    "optimizer",
+    "regularizer",
+}
+EVENT_KEYS = {"phase", "language", "step", "steps", "loss", "tokens_per_s", "eta_s"}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    """This project's core, as a repository of its own."""
+    root = tmp_path_factory.mktemp("repository") / "core"
+    shutil.copytree(
+        ROOT / "flex_assist", root, ignore=shutil.ignore_patterns("__pycache__", "*.toml")
+    )
+    return root
+
+
+@pytest.fixture(autouse=True)
+def one_home(home, monkeypatch):
+    monkeypatch.setenv("FLEX_ASSIST_HOME", str(home))
+
+
+def run(*arguments: str, timeout_s: float = 280) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [PROGRAM, *arguments], capture_output=True, text=True, timeout=timeout_s, check=False
+    )
+
+
+def events(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+@pytest.fixture(scope="module")
+def adapted(home, repository):
+    environment = {**os.environ, "FLEX_ASSIST_HOME": str(home)}
+    command = [PROGRAM, "adapt", str(repository), "--budget", "60s", "--json"]
+    done = subprocess.run(
+        [*command, "--progress", "json"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode in (0, 3), done.stderr
+    return json.loads(done.stdout), events(done.stderr), done.returncode
+
+
+def test_adapt_says_what_it_did(adapted):
+    result, told, code = adapted
+    assert set(result) >= RESULT_KEYS
+    python = result["languages"]["python"]
+    assert set(python) >= LANGUAGE_KEYS
+    assert python["bits_per_byte"]["adapted"] < python["bits_per_byte"]["base"]
+    low, high = python["bits_per_byte"]["ci95"]
+    assert low <= high
+    assert code == (0 if python["verdict"] == "promoted" else 3)
+    assert result["peak_memory_mb"] > 100
+    assert all(set(event) == EVENT_KEYS for event in told)
+    phases = [event["phase"] for event in told]
+    assert phases[0] == "mine"
+    assert phases[-1] == "done"
+    steps = [event["step"] for event in told if event["phase"] == "train"]
+    assert steps == list(range(1, len(steps) + 1))
+
+
+def test_the_version_is_whole_and_explains_itself(adapted, repository):
+    result, _, _ = adapted
+    version = result["languages"]["python"]["adapter"]
+    if version is None:
+        pytest.skip("the adapter did not beat the base in this short run: " + str(result))
+    shown = run("adapters", "show", version, "--repo", str(repository), "--json")
+    record = json.loads(shown.stdout)
+    folder = Path(record["folder"])
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "adapter.gguf",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "manifest.json",
+        "merged-q8_0.gguf",
+    }
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+    assert set(record["artefacts"]) == names - {"manifest.json"}
+    splits = {entry["verdict"] for entry in record["data"]}
+    assert splits == {"train", "held-out", "skip"} or splits == {"train", "held-out"}
+    assert record["details"]["recipe"]["optimizer"] == "sophia"
+    listed = json.loads(run("adapters", "list", "--repo", str(repository), "--json").stdout)
+    assert [one["active"] for one in listed["adapters"]] == [True]
+
+
+def test_completions_take_the_adapter_of_the_language(adapted, repository):
+    result, _, _ = adapted
+    place = f"{repository / 'errors.py'}:30:1"
+    done = run("complete", place, "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    promoted = result["languages"]["python"]["verdict"] == "promoted"
+    assert answer["adapter"] == ("python" if promoted else "base")
+    assert set(answer["timings_ms"]) == {"context", "queue", "prefill", "decode", "trim", "total"}
+    base = json.loads(run("complete", place, "--json", "--adapter", "none").stdout)
+    assert base["adapter"] == "base"
+    assert answer["prompt_tokens"] > 0
+
+
+def test_the_engine_host_can_be_seen_and_stopped(adapted):
+    assert json.loads(run("engine", "status", "--json").stdout)["running"] is True
+    assert json.loads(run("engine", "stop", "--json").stdout) == {"stopped": True}
+    assert json.loads(run("engine", "status", "--json").stdout)["running"] is False
+
+
+def test_ctrl_c_keeps_a_checkpoint_and_resume_goes_on(adapted, repository, home):
+    before = run("adapters", "list", "--repo", str(repository), "--json").stdout
+    command = [PROGRAM, "adapt", str(repository), "--budget", "60s", "--progress", "json"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            event = json.loads(line) if line.startswith("{") else {"phase": ""}
+            if event["phase"] == "train" and event["step"] >= 2:
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+        assert process.wait(60) == 130, rest
+    assert "--resume" in rest
+    # Nothing that was there has changed.
+    assert run("adapters", "list", "--repo", str(repository), "--json").stdout == before
+    stopped = next(
+        int(word) for word in rest.split("stopped at step ")[1].split() if word.isdigit()
+    )
+    done = run("adapt", str(repository), "--resume", "--json", "--progress", "json")
+    assert done.returncode in (0, 3), done.stderr
+    steps = [event["step"] for event in events(done.stderr) if event["phase"] == "train"]
+    assert steps[0] == stopped + 1
+    again = run("adapt", str(repository), "--resume")
+    assert again.returncode == 1
+    assert "no interrupted run" in again.stderr
+
+
+def test_kill_leaves_the_old_state(adapted, repository):
+    before = run("adapters", "list", "--repo", str(repository), "--json").stdout
+    command = [PROGRAM, "adapt", str(repository), "--budget", "25s", "--progress", "json"]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("{") and json.loads(line)["phase"] in ("export", "gate"):
+                break
+        process.kill()
+    assert run("adapters", "list", "--repo", str(repository), "--json").stdout == before
+    place = f"{repository / 'errors.py'}:30:1"
+    assert run("complete", place, "--json").returncode == 0

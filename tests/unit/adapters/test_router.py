@@ -1,0 +1,120 @@
+"""Which adapter answers, and the reason given."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flex_assist.adapters import manifest as manifests
+from flex_assist.adapters.manifest import FILE_NAME, LORA_GGUF, Manifest
+from flex_assist.adapters.registry import Registry, new_version
+from flex_assist.adapters.router import BASE, SHARED, Route, Router
+from flex_assist.errors import ConfigError
+from flex_assist.locations import locate
+from flex_assist.models.fim import FimTokens
+
+MODEL = "smollm2-135m"
+FIM = FimTokens(suffix_id=1, prefix_id=2, middle_id=3, end_id=0)
+
+
+def adapt(root: Path, name: str, languages: tuple[str, ...], **changes: Any) -> None:
+    registry, version = Registry(locate(), root), new_version()
+    values: dict[str, Any] = {
+        "base_model": MODEL,
+        "base_sha256": "",
+        "fim": FIM,
+        "verdict": "promoted",
+        "reason": "it is better",
+        **changes,
+    }
+    made = Manifest(name=name, version=version, languages=languages, **values)
+    staged = registry.stage(name)
+    (staged / LORA_GGUF).write_bytes(b"GGUF")
+    (staged / FILE_NAME).write_text(manifests.to_json(made))
+    registry.publish(name, staged, version)
+    registry.activate(name, version)
+
+
+@pytest.fixture
+def router(tmp_path: Path) -> Router:
+    adapt(tmp_path, "python", ("python",))
+    adapt(tmp_path, SHARED, ("go", "rust", "python"))
+    adapt(tmp_path, "java", ("java",), base_model="another")
+    return Router(locate(), tmp_path, MODEL)
+
+
+def test_a_languages_own_adapter_comes_first(router: Router) -> None:
+    route = router.route("python")
+    assert (route.name, route.reason, route.fim) == ("python", "it is better", FIM)
+    assert route.lora is not None
+    assert route.weights(Path("m.gguf")).adapter == route.lora
+
+
+def test_a_small_language_shares(router: Router) -> None:
+    route = router.route("go")
+    assert route.name == SHARED
+    assert "go" in route.reason
+    assert route.fim == FIM
+
+
+@pytest.mark.parametrize(
+    ("language", "choice", "reason"),
+    [
+        ("ruby", "auto", "no adapter was promoted for ruby"),
+        ("java", "auto", "no adapter was promoted for java"),
+        (None, "auto", "the language is unknown"),
+        ("../x", "auto", "no adapter was promoted"),
+        ("python", "none", "asked for"),
+    ],
+)
+def test_the_base_answers(router: Router, language: str | None, choice: str, reason: str) -> None:
+    route = router.route(language, choice)
+    assert route.name == BASE
+    assert route.lora is None
+    assert route.fim is None
+    assert reason in route.reason
+    assert route.weights(Path("m.gguf")).adapter is None
+
+
+def test_outside_a_repository_the_base_answers() -> None:
+    router = Router(locate(), None, MODEL)
+    assert router.route("python").reason == "the file is in no adapted repository"
+    assert router.names() == []
+    with pytest.raises(ConfigError, match="none yet"):
+        router.route("python", "python")
+
+
+def test_by_name(router: Router) -> None:
+    assert router.route("ruby", "python").name == "python"
+    assert router.route(None, SHARED).reason == "it was asked for by name"
+    assert router.names() == ["python", SHARED]
+
+
+@pytest.mark.parametrize("name", ["ruby", "java", "", "..", "python/..", "a\0b", "pythön", "AUTO"])
+def test_a_name_that_is_not_there(router: Router, name: str) -> None:
+    with pytest.raises(ConfigError, match="active here: python, shared"):
+        router.route("python", name)
+
+
+def test_without_a_base_model_all_count(router: Router, tmp_path: Path) -> None:
+    assert Router(locate(), tmp_path).route("java").name == "java"
+
+
+def test_a_rolled_back_adapter_no_longer_answers(router: Router, tmp_path: Path) -> None:
+    Registry(locate(), tmp_path).deactivate("python")
+    assert router.route("python").name == SHARED
+
+
+def test_another_repository_has_its_own(router: Router, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    assert Router(locate(), tmp_path / "other", MODEL).route("python").name == BASE
+
+
+def test_a_base_given_as_a_file_is_known_by_its_name(tmp_path: Path) -> None:
+    adapt(tmp_path, "python", ("python",), base_model="own")
+    assert Router(locate(), tmp_path, "/models/own.gguf").route("python").name == "python"
+    assert Router(locate(), tmp_path, "own").route("python").name == "python"
+
+
+def test_a_route_is_a_value() -> None:
+    assert Route(name="a", reason="b") == Route(name="a", reason="b")

@@ -1,0 +1,130 @@
+"""Pieces of other files: which are found, and that they stay while a line is typed."""
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flex_assist.prompt.retrieval import CHUNK_LINES, Chunk, RepositoryIndex, words
+
+
+@dataclass(frozen=True)
+class File:
+    path: str
+    language: str
+    text: str
+
+
+FETCH = "return database.fetch"
+USERS = f"def load_user(user_id):\n    {FETCH}(user_id)\n"
+ORDERS = f"def load_order(order_id):\n    {FETCH}(order_id)\n"
+SCRIPT = "function loadUser(userId: string) {\n  return fetch(userId)\n}\n"
+FILES = [
+    File("app/users.py", "python", USERS),
+    File("app/orders.py", "python", ORDERS),
+    File("web/users.ts", "typescript", SCRIPT),
+    File("app/empty.py", "python", "\n\n   \n"),
+]
+
+
+@pytest.fixture(scope="module")
+def index() -> RepositoryIndex:
+    return RepositoryIndex(FILES)
+
+
+def find(index: RepositoryIndex, before: str, after: str = "", **changes: object) -> list[Chunk]:
+    named = {"path": "app/new.py", "language": "python", "count": 3, **changes}
+    return index.search(before, after, **named)  # type: ignore[arg-type]
+
+
+def test_the_most_alike_comes_first(index: RepositoryIndex) -> None:
+    found = find(index, "order = load_order(order_id)\n")
+    assert [chunk.path for chunk in found] == ["app/orders.py", "app/users.py"]
+    assert found[0].score > found[1].score > 0
+    assert found[0].first_line == 1
+    assert found[0].text == FILES[1].text.strip("\n")
+
+
+def test_nothing_comes_from_the_file_itself(index: RepositoryIndex) -> None:
+    found = find(index, "order = load_order(order_id)\n", path="app/orders.py")
+    assert [chunk.path for chunk in found] == ["app/users.py"]
+
+
+def test_only_the_language_asked_for(index: RepositoryIndex) -> None:
+    text = "const user = loadUser(userId)\n"
+    assert {chunk.path for chunk in find(index, text, language="typescript")} == {"web/users.ts"}
+    assert "web/users.ts" in {chunk.path for chunk in find(index, text, language=None)}
+    assert find(index, text, language="rust") == []
+
+
+def test_parts_of_names_count(index: RepositoryIndex) -> None:
+    assert find(index, "orderBook = 1\n")[0].path == "app/orders.py"
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_none_are_found_where_none_are_wanted(index: RepositoryIndex, count: int) -> None:
+    assert find(index, "order = load_order(order_id)\n", count=count) == []
+
+
+@pytest.mark.parametrize("before", ["", "\n", "zzz qqq\n", "load_order(order_id)", "é 😀\n"])
+def test_nothing_in_common_finds_nothing(index: RepositoryIndex, before: str) -> None:
+    assert find(index, before) == []
+
+
+@pytest.mark.parametrize("files", [[], FILES[3:], [File("a.py", "python", "+ - *\n")]])
+def test_an_index_of_nothing(files: list[File]) -> None:
+    index = RepositoryIndex(files)
+    assert len(index) <= 1
+    assert find(index, "order\n") == []
+
+
+def test_chunks_are_lines_of_the_file() -> None:
+    text = "".join(f"value{number} = other\n" for number in range(30))
+    index = RepositoryIndex([File("a.py", "python", text)])
+    assert len(index) == 3
+    found = find(index, "value13\n", count=1)[0]
+    assert found.first_line == CHUNK_LINES + 1
+    assert found.text.split("\n") == text.split("\n")[CHUNK_LINES : 2 * CHUNK_LINES]
+
+
+def test_the_lines_below_count_too(index: RepositoryIndex) -> None:
+    assert find(index, "", "\nload_order(order_id)\n")[0].path == "app/orders.py"
+
+
+def test_the_same_question_has_the_same_answer() -> None:
+    first, second = RepositoryIndex(FILES), RepositoryIndex(FILES)
+    same = [File(f"{name}.py", "python", "def alike(a):\n    return a\n") for name in "bcda"]
+    tied = RepositoryIndex(same)
+    for _ in range(3):
+        assert find(first, "user order\n") == find(second, "user order\n")
+        assert [chunk.path for chunk in find(tied, "alike\n")] == ["b.py", "c.py", "d.py"]
+
+
+@given(
+    st.lists(st.sampled_from(["load_user(1)", "order_id", "x" * 900 + " fetch", ""]), max_size=20),
+    st.text(alphabet="load_user(order_id) =", max_size=60),
+)
+def test_typing_in_a_line_finds_the_same(lines: list[str], typed: str) -> None:
+    index = RepositoryIndex(FILES)
+    before, after = "\n".join([*lines, ""]), "\nreturn user_id" + " and order_id" * 300 + "\nx"
+    found = find(index, before, after)
+    for length in range(0, len(typed), 5):
+        assert find(index, before + typed[:length], after) == found
+        assert find(index, before + typed[:length], ")" * length + after) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("loadUser", ["loaduser", "load", "user"]),
+        ("HTTPServer2", ["httpserver2", "http", "server"]),
+        ("snake_case", ["snake_case", "snake", "case"]),
+        ("plain", ["plain"]),
+        ("_", ["_"]),
+        ("a1 + b", ["a1", "b"]),
+        ("42", []),
+    ],
+)
+def test_words(text: str, wanted: list[str]) -> None:
+    assert words(text) == wanted

@@ -16,11 +16,15 @@ Two steps, because tokenizing is the engine's work: ``outline`` says which texts
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from flex_assist.config import PromptSettings
 from flex_assist.language import Language
 from flex_assist.models.fim import FimTokens
-from flex_assist.prompt.retrieval import Chunk
+
+if TYPE_CHECKING:
+    # Only named here: retrieval needs numpy, and front ends start without it.
+    from flex_assist.prompt.retrieval import Chunk
 
 BLOCK_LINES = 8
 # No vocabulary in use has tokens of source code longer than this on average.
@@ -72,7 +76,7 @@ def outline(
     *,
     path: str | None,
     language: Language | None,
-    chunks: Sequence[Chunk],
+    chunks: "Sequence[Chunk]",
     settings: PromptSettings,
     answer: str = "",
 ) -> Outline:
@@ -144,7 +148,7 @@ def _start(lines: Sequence[str], last: int) -> int:
     return nominal
 
 
-def _piece(chunk: Chunk, language: Language | None) -> str:
+def _piece(chunk: "Chunk", language: Language | None) -> str:
     return f"{comment(language, _named(chunk.path))}\n{chunk.text}\n\n"
 
 

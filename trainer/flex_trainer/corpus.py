@@ -18,17 +18,17 @@ from flex_assist.repository.documents import Document
 
 Encode = Callable[[str], list[int]]
 FIM_SHARE = 0.65
-RETRIEVAL_SHARE = 0.35
+RETRIEVAL_SHARE = 0.8
 # Some samples see less around the cursor than the server sends: more of them fit into a run, and
 # what lies near decides most answers.
-PREFIX_SHARES = (0.25, 0.5, 1.0)
+PREFIX_SHARES = (0.5, 1.0)
 SUFFIX_SHARES = (0.5, 1.0)
 # Clients that put a token between prefix and middle find a model that has seen it.
 MIDDLE_TOKEN_SHARE = 0.1
 PLAIN_TOKENS = 512
 SEGMENT_CHARACTERS = 1600
 # The answer is what the adapter is for; the text around it is learnt along the way.
-ANSWER_WEIGHT = 5.0
+ANSWER_WEIGHT = 4.0
 UNLABELLED = -100
 
 

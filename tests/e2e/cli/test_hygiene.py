@@ -46,9 +46,7 @@ def loaded(code: str) -> set[str]:
     ids=["package", "commands", "help", "adapt-help", "front-end"],
 )
 def test_nothing_heavy_is_loaded(code: str) -> None:
-    # The prompt builder names a type of the retrieval module; that is all it may bring.
-    allowed = {"numpy", "bm25s"} if "service" in code else set()
-    assert loaded(code) <= allowed
+    assert loaded(code) == set()
 
 
 def test_the_check_itself_sees_what_is_loaded() -> None:

@@ -43,6 +43,8 @@ def test_the_cases_have_names_of_their_own() -> None:
 @given(texts, texts, texts, st.booleans(), st.sampled_from(["end", "text", "length"]))
 @example("x = 1\n}\n", "function f() {\n    ", "\n}\n", True, "end")
 @example("a))", "print(max(", ")", True, "end")
+@example("}\n}\n", "", "\n}\n", True, "end")
+@example("a}\n", "", "}\na", False, "end")
 def test_the_result_is_a_part_of_the_text_and_trimming_twice_changes_nothing(
     text: str, before: str, after: str, knows_end: bool, ended_by: str
 ) -> None:

@@ -159,7 +159,7 @@ def test_the_window_moves_by_whole_blocks_and_seldom() -> None:
 
 
 def test_a_block_just_begun_after_long_lines_is_not_alone() -> None:
-    text = "".join(f"name{number} = [{', value' * 30}]\n" for number in range(40))
+    text = "".join(f"name{number} = [{', value' * 30}]\n" for number in range(41))
     for length in range(len(text) - 800, len(text)):
         size = dict(build(plan(text[:length])).parts)["prefix"]
         assert 16 <= size <= 32

@@ -114,6 +114,13 @@ def test_typing_in_a_line_finds_the_same(lines: list[str], typed: str) -> None:
         assert find(index, before + typed[:length], ")" * length + after) == found
 
 
+def test_a_long_line_above_is_cut_at_the_same_place_while_typing(index: RepositoryIndex) -> None:
+    before = "load_order(" + "z" * 3988 + "\n"
+    found = find(index, before)
+    assert found
+    assert all(find(index, before + "a" * length) == found for length in range(30))
+
+
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [

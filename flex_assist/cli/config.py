@@ -25,7 +25,8 @@ def show(
     repo: Repo = Path(), as_json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False
 ) -> None:
     """Show every setting, its value and what it means."""
-    settings = config.load(locate(), find_root(repo))
+    locations = locate()
+    settings = config.load(locations, find_root(repo, locations))
     if as_json:
         print_json(config.as_dict(settings))
         return

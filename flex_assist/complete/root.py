@@ -2,17 +2,38 @@
 
 from pathlib import Path
 
+from flex_assist.adapters.registry import Registry
+from flex_assist.locations import Locations
+
 MARKERS = (".git", ".flexassist.toml", ".flexassistignore")
 PROJECT_FILES = ("pyproject.toml", "package.json", "go.mod", "Cargo.toml", "pom.xml")
 
 
-def find_root(path: Path) -> Path | None:
-    """The nearest folder above ``path`` that is a repository, else that holds a project file."""
-    folders = list(path.absolute().parents)
-    if path.is_dir():
-        folders.insert(0, path.absolute())
-    for names in (MARKERS, PROJECT_FILES):
-        for folder in folders:
-            if any((folder / name).exists() for name in names):
-                return folder
-    return None
+def find_root(path: Path, locations: Locations) -> Path | None:
+    """The nearest folder around ``path`` that was adapted or is a repository.
+
+    Where there is none, the nearest one with a project file, or None.
+    """
+    folders = _around(path)
+    for folder in folders:
+        if _is_adapted(folder, locations) or _has(folder, MARKERS):
+            return folder
+    return next((folder for folder in folders if _has(folder, PROJECT_FILES)), None)
+
+
+def adapted_root(path: Path, locations: Locations) -> Path | None:
+    """The nearest folder around ``path`` that ``adapt`` was run on, or None."""
+    return next((folder for folder in _around(path) if _is_adapted(folder, locations)), None)
+
+
+def _around(path: Path) -> list[Path]:
+    own = [path.absolute()] if path.is_dir() else []
+    return [*own, *path.absolute().parents]
+
+
+def _is_adapted(folder: Path, locations: Locations) -> bool:
+    return Registry(locations, folder).folder.is_dir()
+
+
+def _has(folder: Path, names: tuple[str, ...]) -> bool:
+    return any((folder / name).exists() for name in names)

@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from flex_assist.complete.request import Completion, CompletionRequest
+from flex_assist.complete.root import adapted_root, find_root
 from flex_assist.config import Settings
 from flex_assist.errors import Cancelled, FlexAssistError
 from flex_assist.language import resolve
@@ -259,11 +260,21 @@ class Session:
         path = file_path(uri)
         if path is None:
             return (self.roots[0] if self.roots else None), None
+        root = self._root_of(Path(path))
+        if root is None:
+            return None, path.as_posix()
+        return root, PurePath(path).relative_to(root).as_posix()
+
+    def _root_of(self, path: Path) -> Path | None:
+        """The folder that was adapted, also where only a part of it is open; else the workspace's.
+
+        A file outside of every workspace belongs to the repository that it lies in.
+        """
         inside = [root for root in self.roots if path.is_relative_to(root)]
         if not inside:
-            return None, path.as_posix()
-        root = max(inside, key=lambda each: len(each.parts))
-        return root, PurePath(path).relative_to(root).as_posix()
+            return find_root(path, self._locations)
+        adapted = adapted_root(path, self._locations)
+        return adapted or max(inside, key=lambda each: len(each.parts))
 
     def _off(self, root: Path | None, language_id: str | None, name: str | None) -> str | None:
         """Why there is no completion for a language by the settings; None if there is one."""

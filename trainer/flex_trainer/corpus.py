@@ -1,7 +1,7 @@
 """From documents to samples: the prompts that the server will build, with their answers.
 
 A document is cut into segments; each becomes, in every pass anew, either a plain piece of text or
-an infilling sample whose cursor lies in the segment. So a pass sees every line about once.
+an infilling sample whose cursor lies in the segment. So a pass sees most lines, about once.
 """
 
 import random

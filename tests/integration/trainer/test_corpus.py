@@ -114,12 +114,12 @@ def test_shares_are_about_as_said(vocabulary):
     assert 0 < separate < 0.4 * len(infilling)
 
 
-def test_a_pass_shows_about_all_of_every_file(vocabulary):
+def test_a_pass_shows_most_of_every_file(vocabulary):
     words = {f"handler_{number}_{at}" for number in range(6) for at in range(12)}
     text = ""
     for sample in samples(vocabulary):
         text += b"".join(vocabulary.token_bytes(t) for t in sample.tokens).decode("utf-8", "ignore")
-    assert sum(word in text for word in words) > 0.9 * len(words)
+    assert sum(word in text for word in words) > 0.75 * len(words)
 
 
 def test_batches_keep_every_sample_once_within_the_limit(vocabulary):

@@ -134,7 +134,7 @@ async def _answer(
     service = CompletionService(engine=engine, settings=settings, locations=locations, root=root)
     answers = []
     try:
-        await service.warm(None)
+        await service.warm(None, adapter)
         for number, record in enumerate(records, start=1):
             known = language.BY_NAME.get(record["language"])
             started = time.perf_counter()

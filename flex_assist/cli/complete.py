@@ -124,7 +124,7 @@ async def _complete(request: CompletionRequest, path: Path) -> Completion:
             engine=engine, settings=settings, locations=locations, root=root
         )
         found = language.resolve(request.language_id, request.path)
-        await service.warm(found.name if found else None)
+        await service.warm(found.name if found else None, request.adapter)
         return await service.complete(request)
     finally:
         await engine.close()

@@ -89,10 +89,14 @@ class CompletionService:
             notes=notes,
         )
 
-    async def warm(self, language: str | None) -> None:
-        """Load what the first completion in ``language`` will need."""
-        model = await self._base()
-        await self._engine.warm(self._router.route(language).weights(model))
+    async def warm(self, language: str | None, adapter: str = "auto") -> None:
+        """Load what the first completion in ``language`` will need.
+
+        Args:
+            adapter: What it will ask for, as ``CompletionRequest.adapter``.
+        """
+        route = self._router.route(language, adapter)
+        await self._engine.warm(route.weights(await self._base()))
         await self._context.load()
 
     def refresh(self) -> None:

@@ -61,8 +61,11 @@ def check(done: "subprocess.CompletedProcess[bytes]", code: int, *said: str) -> 
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    home = tmp_path_factory.mktemp("home")
+    yield home
+    # The engine host that a completion started would stay for its idle time.
+    run(home, "engine", "stop")
 
 
 @pytest.fixture

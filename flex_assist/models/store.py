@@ -58,8 +58,8 @@ def _existing(text: str) -> Path | None:
 def serving_path(base: str, locations: Locations) -> Path:
     """The file that is served for ``base``, made on first use.
 
-    A 4- or 5-bit base is kept a second time as Q8_0: on a CPU it reads prompts two to four times
-    as fast and nothing is lost. Any other file is served as it is.
+    A 4- or 5-bit base is kept a second time as Q8_0: on a CPU it reads prompts faster, and Q8_0
+    holds what the fewer bits do. Any other file is served as it is.
     """
     model = find(base)
     target = locations.models / f"{model.name[:80]}-{_stamp(model.path)}-q8_0.gguf"

@@ -40,8 +40,10 @@ def use_threads(threads: int) -> int:
 
 
 def keep_memory() -> None:
-    """Let glibc keep what is freed: big buffers come and go at each step, and mapping them anew
-    costs more than a tenth of the time. Nothing happens on other systems."""
+    """Let glibc keep what is freed: big buffers come and go at each step, and are mapped anew.
+
+    Nothing happens on other systems.
+    """
     if platform.libc_ver()[0] != "glibc":
         return
     libc = ctypes.CDLL(None)

@@ -22,6 +22,10 @@ STRING = re.compile(r"\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'")
 OPENING_WORD = re.compile(r"\b(do|then|else)\s*$")
 CLOSING_WORD = re.compile(r"\s*(end|fi|done)\b")
 QUOTES = frozenset("\"'`")
+# What tells that a text of several lines came to an end of its own.
+CLOSED = "cut where the bracket closes"
+DEDENTED = "cut at the end of the block"
+REACHED = "cut at the text below"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +89,8 @@ def finished_early(text: str, around: Surroundings, several: bool) -> bool:
         return "\n" in text
     # A line that may still grow is not yet equal to another.
     whole = text.rpartition("\n")[0]
-    return cut_at_dedent(text, around)[1] != "" or cut_loops(whole, around)[1] != ""
+    cuts = (cut_at_closed_bracket(text, around), cut_at_dedent(text, around))
+    return any(note for _, note in (*cuts, cut_loops(whole, around)))
 
 
 Filter = Callable[[str, Surroundings], tuple[str, str]]
@@ -95,6 +100,19 @@ def cut_to_line(text: str, around: Surroundings) -> tuple[str, str]:
     """Keep the first line."""
     line, found, _ = text.partition("\n")
     return line, "cut to one line" if found else ""
+
+
+def cut_to_statement(text: str, around: Surroundings) -> tuple[str, str]:
+    """Keep the first statement, with its block; if it does not end, only its first line."""
+    lines = text.split("\n")
+    if len(lines) == 1:
+        return text, ""
+    limit = around.indentation if around.line_before else _indentation(lines[0])
+    for at, line in enumerate(lines[1:], start=1):
+        ended = line.strip() and _indentation(line) <= limit and not CLOSING_WORD.match(line)
+        if ended and _open_brackets("\n".join(lines[:at])) <= 0 and line.strip()[0] not in CLOSERS:
+            return "\n".join(lines[:at]).rstrip(), "cut to one statement"
+    return lines[0].rstrip(), "cut to one line"
 
 
 def cut_at_dedent(text: str, around: Surroundings) -> tuple[str, str]:
@@ -108,7 +126,19 @@ def cut_at_dedent(text: str, around: Surroundings) -> tuple[str, str]:
         limit += 1
     for at, line in enumerate(lines[1:], start=1):
         if line.strip() and _leaves(line, lines[:at], limit, around):
-            return "\n".join(lines[:at]).rstrip(), "cut at the end of the block"
+            return "\n".join(lines[:at]).rstrip(), DEDENTED
+    return text, ""
+
+
+def cut_at_closed_bracket(text: str, around: Surroundings) -> tuple[str, str]:
+    """End with the line that closes the bracket right before the cursor."""
+    if not around.line_before.rstrip().endswith(tuple(OPENERS)):
+        return text, ""
+    lines, depth = text.split("\n"), 1
+    for at, line in enumerate(_without_strings(text).split("\n")[:-1], start=1):
+        depth += sum(_step(letter) for letter in line)
+        if depth <= 0:
+            return "\n".join(lines[:at]), CLOSED
     return text, ""
 
 
@@ -147,7 +177,7 @@ def cut_at_following_lines(text: str, around: Surroundings) -> tuple[str, str]:
             continue
         own = around.line_before + line if at == 0 else line
         if _says_the_same(own, below, lines[at + 1 :]):
-            return "\n".join(lines[:at]).rstrip(), "cut at the text below"
+            return "\n".join(lines[:at]).rstrip(), REACHED
     return text, ""
 
 
@@ -212,7 +242,8 @@ def trim(
     Returns:
         What is shown, and the notes of the filters that did something.
     """
-    filters: list[Filter] = [cut_at_dedent, cut_loops] if several else [cut_to_line]
+    blocks: list[Filter] = [cut_at_closed_bracket, cut_at_dedent, cut_loops]
+    filters = blocks if several else [cut_to_line]
     filters += [cut_at_following_lines, drop_line_suffix, drop_trailing_space]
     text, notes = text.replace("\r\n", "\n"), dict[str, None]()
     if several and ended_by == "length":
@@ -225,6 +256,11 @@ def trim(
         for each in filters:
             text, note = each(text, around)
             notes[note] = None
+    endless = ended_by == "length" and notes.keys().isdisjoint((CLOSED, DEDENTED, REACHED))
+    if several and endless and not around.opens_block:
+        # Nothing told where it ends.
+        text, note = cut_to_statement(text, around)
+        notes[note] = None
     return text, tuple(note for note in notes if note)
 
 

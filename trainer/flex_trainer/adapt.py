@@ -243,6 +243,7 @@ class _Run:
             return dict(json.loads(done.read_text()))
         model = lora.attach(self._model, run_plan.recipe.rank, run_plan.recipe.seed)
         trainer = self._train(task, run_plan, model, snapshot)
+        trainer.masters.shrink(run_plan.recipe.shrink)
         self._listen(Event(phase="export", language=task.name))
         staged = self._registry.stage(task.name)
         try:

@@ -9,7 +9,7 @@ from flex_assist.errors import ConfigError
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 LEAST_S = 20.0
 # The gate takes at most this share; writing the files of an adapter takes about so long.
-GATE_SHARE = 0.22
+GATE_SHARE = 0.16
 EXPORT_S = 9.0
 # The plan aims a little below the budget: machines are never quite as fast as a probe says.
 AIM = 0.96

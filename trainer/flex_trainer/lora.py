@@ -83,6 +83,17 @@ class Masters:
             if working is not master:
                 working.copy_(master)
 
+    @torch.no_grad()
+    def shrink(self, factor: float) -> None:
+        """Multiply every module's update by ``factor``: a step back towards the base.
+
+        Source: Wortsman et al., "Robust fine-tuning of zero-shot models", arXiv 2109.01903.
+        """
+        for name, master in zip(self.names, self.masters, strict=True):
+            if ".lora_B." in name:
+                master.mul_(factor)
+        self.publish()
+
     def clear_gradients(self) -> None:
         """Forget all gradients."""
         for tensor in (*self.working, *self.masters):

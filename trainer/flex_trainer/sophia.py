@@ -95,8 +95,8 @@ class SophiaG(Optimizer):
         """Share of entries whose next step would not be clipped. Healthy: 0.1 to 0.5."""
         free = total = 0
         for group in self.param_groups:
-            parameters, _ = _with_gradient(group)
-            for parameter in parameters:
+            # Whether a gradient stands there just now does not matter.
+            for parameter in group["params"]:
                 state = self._state(parameter)
                 bound = self._denominator(group, state, labels)
                 free += int((state["momentum"].abs() < bound).sum())

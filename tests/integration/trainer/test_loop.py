@@ -106,3 +106,23 @@ def test_b_moves_only_from_the_first_step_and_a_follows():
     one = run(trainer(), until=1)
     state = one.masters.state()
     assert any(tensor.abs().max() > 0 for name, tensor in state.items() if "lora_B" in name)
+
+
+@pytest.mark.parametrize(("rho", "low", "high"), [(1e12, 0.9, 1.0), (1e-12, 0.0, 0.1)])
+def test_reports_how_much_sophia_clips(rho, low, high):
+    shares = []
+    trainer(replace(RECIPE, rho=rho)).run(
+        report=lambda step: shares.append(step.unclipped_share), should_stop=lambda _: False
+    )
+    reported = [share for share in shares if share is not None]
+    assert len(reported) == -(-STEPS // RECIPE.hessian_every)
+    # The first estimate has no momentum behind it.
+    assert low <= reported[-1] <= high
+
+
+def test_shrinking_takes_the_update_towards_the_base():
+    one = run(trainer())
+    before = {name: tensor.clone() for name, tensor in one.masters.state().items()}
+    one.masters.shrink(0.25)
+    for name, tensor in one.masters.state().items():
+        torch.testing.assert_close(tensor, before[name] * (0.25 if "lora_B" in name else 1.0))

@@ -159,6 +159,8 @@ def test_reports_the_unclipped_share():
     optimizer.update_hessian()
     value.grad = torch.full((4,), 0.5)
     optimizer.step(labels=1)
+    # Asked for between two steps, when gradients are cleared.
+    value.grad = None
     assert optimizer.unclipped_share(labels=1) == 0.5
 
 

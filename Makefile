@@ -65,6 +65,7 @@ bars-polyglot: setup ## the same for `polyglot` (30 min)
 bench: bars-parity bars-startup bars-small bars-polyglot ## all of them; a quiet machine
 
 wheel: setup ## build dist/*.whl
+	@rm -f dist/flex_assist-*.whl
 	$(PIP) wheel --no-deps -w dist .
 
 clean: ## remove what was made, .venv too

@@ -10,6 +10,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from rich.console import Console
@@ -30,6 +32,8 @@ from flex_assist.repository.snapshot import Snapshot, take_snapshot
 PACKAGE = "peft"
 FOLDER = Path("demo")
 CASES, SHOWN = 40, 6
+# After so long no further place is tried.
+SECONDS = 150.0
 CONTEXT_LINES = 4
 
 
@@ -51,11 +55,21 @@ def main() -> int:
     settings = config.load(locate(), root)
     snapshot = take_snapshot(root, settings.mining, seed=settings.training.seed)
     cases = draw_cases(snapshot.held_out, CASES, settings.training.seed)
-    before, after = asyncio.run(complete(root, snapshot, cases))
-    for case, old, new in list(zip(cases, before, after, strict=True))[:SHOWN]:
-        show(console, case, old, new)
-    summarize(console, cases, before, after)
+    asyncio.run(compare(console, root, snapshot, cases))
     return 0
+
+
+async def compare(console: Console, root: Path, snapshot: Snapshot, cases: list[Case]) -> None:
+    """Show the first places as they are completed, count the others, and sum up."""
+    done: list[tuple[Case, Completion, Completion]] = []
+    with console.status("loading the model") as status:
+        async for case, before, after in complete(root, snapshot, cases):
+            done.append((case, before, after))
+            if len(done) <= SHOWN:
+                show(console, case, before, after)
+            status.update(f"{len(done)} of {len(cases)} places completed, before and after")
+    if done:
+        summarize(console, *(list(column) for column in zip(*done, strict=True)))
 
 
 def published_package(name: str) -> Path:
@@ -73,7 +87,7 @@ def published_package(name: str) -> Path:
 
 async def complete(
     root: Path, snapshot: Snapshot, cases: list[Case]
-) -> tuple[list[Completion], list[Completion]]:
+) -> AsyncIterator[tuple[Case, Completion, Completion]]:
     """Completions of the base and of the adapted model, as an editor would get them.
 
     Retrieval sees the training part only: the answers are in the held-out files.
@@ -81,25 +95,30 @@ async def complete(
     locations = locate()
     settings = config.load(locations, root)
     engine = HostEngine(locations, settings.engine)
-    index = RepositoryIndex(snapshot.train)
     service = CompletionService(
         engine=engine,
         settings=settings,
         locations=locations,
         root=root,
-        context=RepositoryContext(root, settings, index),
+        context=RepositoryContext(root, settings, RepositoryIndex(snapshot.train)),
     )
+    started_s = time.monotonic()
     try:
-        answers = []
-        for adapter in ("none", "auto"):
-            requests = [
-                CompletionRequest(
-                    before=case.before, after=case.after, path=case.document.path, adapter=adapter
+        for case in cases:
+            if time.monotonic() - started_s > SECONDS:
+                break
+            before, after = [
+                await service.complete(
+                    CompletionRequest(
+                        before=case.before,
+                        after=case.after,
+                        path=case.document.path,
+                        adapter=adapter,
+                    )
                 )
-                for case in cases
+                for adapter in ("none", "auto")
             ]
-            answers.append([await service.complete(request) for request in requests])
-        return answers[0], answers[1]
+            yield case, before, after
     finally:
         await engine.stop_host()
         await engine.close()

@@ -42,7 +42,7 @@ def stop(as_json: AsJson = False) -> None:
     if as_json:
         print_json({"stopped": stopped})
     else:
-        print("stopped" if stopped else "not running")
+        print("stopped; the next completion starts it again" if stopped else "not running")
 
 
 def _with_engine(call: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:

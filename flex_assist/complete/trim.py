@@ -56,6 +56,12 @@ class Surroundings:
         return bool(BLOCK_OPENING.search(self.last_line))
 
     @property
+    def has_body_below(self) -> bool:
+        """True where the next line is indented deeper: the body of the cursor's line is there."""
+        below = self.after.partition("\n")[2].partition("\n")[0]
+        return bool(self.line_before and below.strip() and _indentation(below) > self.indentation)
+
+    @property
     def last_line(self) -> str:
         """The last line before the cursor that says something."""
         return next((line for line in reversed(self.before.split("\n")) if line.strip()), "")
@@ -77,6 +83,8 @@ def several_lines(around: Surroundings, knows_end: bool) -> bool:
             of a line; otherwise only a block that was just opened is filled.
     """
     if around.line_after.strip() and not set(around.line_after.strip()) <= CLOSERS | set(";,:"):
+        return False
+    if around.has_body_below:
         return False
     if around.line_before.strip():
         return around.opens_block and not around.line_after.strip()

@@ -16,7 +16,7 @@ def write(name: str, figures: dict[str, Any]) -> Path:
     FOLDER.mkdir(parents=True, exist_ok=True)
     path = FOLDER / f"{name}.json"
     record = {
-        "commit": _git("rev-parse", "HEAD"),
+        "commit": commit(),
         "clean": not _git("status", "--porcelain", "--untracked-files=no"),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "machine": f"{platform.machine()}, Python {platform.python_version()}",
@@ -25,6 +25,11 @@ def write(name: str, figures: dict[str, Any]) -> Path:
     path.write_text(json.dumps(record, indent=2) + "\n")
     print(path.read_text())
     return path
+
+
+def commit() -> str:
+    """The checkout's commit."""
+    return _git("rev-parse", "HEAD")
 
 
 def _git(*arguments: str) -> str:

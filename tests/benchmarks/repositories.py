@@ -27,6 +27,10 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=Path(".cache/bars"))
     parser.add_argument("--budget", default="8m")
     parser.add_argument("--limit", type=int, default=0, help="cases; 0 takes all")
+    parser.add_argument(
+        "--stage", choices=("all", "adapt", "score"), default="all",
+        help="adapt only, or score what an earlier run adapted",
+    )  # fmt: skip
     arguments = parser.parse_args()
     if not (arguments.data / "score.py").is_file():
         parser.error(f"{arguments.data} has no score.py; give the shared data with --data")
@@ -34,26 +38,18 @@ def main() -> int:
     work.mkdir(parents=True, exist_ok=True)
     train = prepare(name, arguments.data.resolve(), work)
     os.environ["FLEX_ASSIST_HOME"] = str(work / f"home-{name}")
-    adapted, seconds = adapt(train, arguments.budget)
-    cases = work / "cases" / f"{name}.cases.jsonl.gz"
-    predictions = {
-        adapter: complete(train, cases, work / f"{name}-{adapter}.jsonl", adapter, arguments.limit)
-        for adapter in ("none", "auto")
-    }
-    scores = {
-        cut: score(arguments.data, cases, predictions, work / f"{name}-{cut}.json", cut)
-        for cut in ("none", "line")
-    }
-    bars.write(
-        name,
-        {
-            "command": f"make bars-{name} DATA=...",
-            "budget": arguments.budget,
-            "wall_s": round(seconds, 1),
-            "adapt": adapted,
-            "exact_match_by_truncation": scores,
-        },
-    )
+    found = adapt(train, arguments.budget, work / f"{name}-adapt.json", arguments.stage)
+    if arguments.stage != "adapt":
+        cases = work / "cases" / f"{name}.cases.jsonl.gz"
+        predictions = {
+            side: complete(train, cases, work / f"{name}-{side}.jsonl", side, arguments.limit)
+            for side in ("none", "auto")
+        }
+        found["exact_match_by_truncation"] = {
+            cut: score(arguments.data, cases, predictions, work / f"{name}-{cut}.json", cut)
+            for cut in ("none", "line")
+        }
+    bars.write(name, {"command": f"make bars-{name} DATA=...", **found})
     return 0
 
 
@@ -70,12 +66,22 @@ def prepare(name: str, data: Path, work: Path) -> Path:
     return train
 
 
-def adapt(train: Path, budget: str) -> tuple[dict[str, Any], float]:
-    """Run ``adapt``; its JSON and the seconds of the whole command."""
+def adapt(train: Path, budget: str, kept: Path, stage: str) -> dict[str, Any]:
+    """Run ``adapt``, or for the stage ``score`` read what it said; its JSON and what it took."""
+    if stage == "score":
+        return dict(json.loads(kept.read_text()))
     started = time.monotonic()
     command = [PROGRAM, "adapt", str(train), "--budget", budget, "--json", "--progress", "json"]
     output = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
-    return json.loads(output), time.monotonic() - started
+    found = {
+        "budget": budget,
+        "adapted_at": bars.commit(),
+        "wall_s": round(time.monotonic() - started, 1),
+        # Where it lay on this machine says nothing.
+        "adapt": {**json.loads(output), "repository": train.name},
+    }
+    kept.write_text(json.dumps(found))
+    return found
 
 
 def complete(train: Path, cases: Path, out: Path, adapter: str, limit: int) -> Path:

@@ -335,8 +335,12 @@ class _Run:
             locations=self._locations,
             train=task.train,
         )
-        planned, seed = run_plan.gate, run_plan.recipe.seed
-        return asyncio.run(judge.measure(staged, self._fim, task.held_out, planned, seed))
+        until_s = self._budget.gate_until_s(len(run_plan.steps))
+        return asyncio.run(
+            judge.measure(
+                staged, self._fim, task.held_out, run_plan.gate, run_plan.recipe.seed, until_s
+            )
+        )
 
     def _publish(
         self,

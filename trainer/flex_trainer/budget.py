@@ -49,6 +49,10 @@ class Budget:
         """Seconds for the gate of one adapter of so many."""
         return GATE_SHARE * self.seconds / max(1, adapters)
 
+    def gate_until_s(self, adapters: int) -> float:
+        """``time.monotonic()`` at which the gate that begins now is to end."""
+        return time.monotonic() + min(self.gate_s(adapters), max(0.0, self.left_s()))
+
     def training_s(self, adapters: int) -> float:
         """Seconds for training all adapters, from now on."""
         after = adapters * (self.gate_s(adapters) + EXPORT_S)

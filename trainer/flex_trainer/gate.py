@@ -4,11 +4,15 @@ Bits per byte are those of plain held-out text, in the same windows for both. In
 from each in its own best prompt: the adapter sees the text after the cursor, a base without
 infilling tokens does not. Exact match goes through the whole completion service. An adapter is
 promoted if the 95 % interval of the change in bits per byte lies below zero.
+
+Both are measured in turn, window by window and case by case, so that a machine that became slow
+shortens the measurement instead of breaking the budget.
 """
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +39,9 @@ WINDOW_TOKENS = 512
 LEAST_WINDOW_TOKENS = 16
 # Below so many files the windows themselves are resampled: a few files have no spread.
 LEAST_FILES = 5
+# Fewer windows, or files, have no interval worth the name: then nothing is promoted.
+LEAST_UNITS = 4
+LEAST_SPANS = 2
 # Costs of a plan, in prompt tokens: an adapter reads about 0.7 times as fast as the base.
 ADAPTER_COST = 1.0 + 1.0 / 0.7
 SPAN_PROMPTS = 2
@@ -81,17 +88,19 @@ class Measurement:
     @property
     def helps(self) -> bool:
         """Whether the adapter beats the base."""
-        return self.ci95[1] < 0
+        return self.ci95[1] < 0 and self.windows >= LEAST_UNITS
 
     def reason(self) -> str:
         """One sentence for people."""
         change = self.bits_per_byte.adapted / self.bits_per_byte.base - 1
         low, high = self.ci95
         verb = "promoted" if self.helps else "the base stays"
+        if self.windows < LEAST_UNITS:
+            verb += f" ({self.windows} windows of held-out text are too few to tell)"
         return (
             f"{verb}: bits per byte {self.bits_per_byte.base:.3f} -> "
-            f"{self.bits_per_byte.adapted:.3f} ({change:+.1%}, 95 % interval of the change "
-            f"[{low:+.3f}, {high:+.3f}])"
+            f"{self.bits_per_byte.adapted:.3f} ({change:+.1%}; 95 % interval of the difference "
+            f"in bits per byte [{low:+.3f}, {high:+.3f}])"
         )
 
 
@@ -105,7 +114,10 @@ def plan_gate(seconds: float, tokens_per_s: float, prompt_tokens: int) -> GatePl
     window_tokens = int(TEXT_SHARE * seconds * tokens_per_s / ADAPTER_COST)
     one_span_s = SPAN_PROMPTS * ADAPTER_COST * prompt_tokens / tokens_per_s + 2 * DECODE_S
     spans = int((1 - TEXT_SHARE) * seconds / one_span_s)
-    return GatePlan(window_tokens=max(512, window_tokens), spans=max(2, min(MOST_SPANS, spans)))
+    return GatePlan(
+        window_tokens=max(LEAST_UNITS * WINDOW_TOKENS, window_tokens),
+        spans=max(LEAST_SPANS, min(MOST_SPANS, spans)),
+    )
 
 
 class Gate:
@@ -130,34 +142,39 @@ class Gate:
         self._index = RepositoryIndex(train)
 
     async def measure(
-        self, staged: Path, fim: FimTokens, held_out: Sequence[Document], plan: GatePlan, seed: int
+        self,
+        staged: Path,
+        fim: FimTokens,
+        held_out: Sequence[Document],
+        plan: GatePlan,
+        seed: int,
+        until_s: float = float("inf"),
     ) -> Measurement:
-        """Compare the adapter in the folder ``staged`` with the base."""
+        """Compare the adapter in the folder ``staged`` with the base.
+
+        Args:
+            until_s: ``time.monotonic()`` at which to stop, though the plan has more.
+        """
         adapter = staged / LORA_GGUF
-        both = (Weights(model=self._model), Weights(model=self._model, adapter=adapter))
-        units = await self._windows(held_out, plan.window_tokens, seed)
-        bits = [await self._bits(weights, units) for weights in both]
-        cases = draw_cases(held_out, plan.spans, seed)
-        nats = [
-            await self._fim_nats(both[0], None, cases),
-            await self._fim_nats(both[1], fim, cases),
-        ]
-        base = Route(name=BASE, reason="measured")
-        candidate = Route(name="candidate", reason="measured", lora=adapter, fim=fim)
-        texts = [await self._complete(route, cases) for route in (base, candidate)]
-        sizes = [unit.size for unit in units]
-        groups = _groups(units)
+        started_s = time.monotonic()
+        units, bits = await self._bits(
+            adapter,
+            await self._windows(held_out, plan.window_tokens, seed),
+            started_s + TEXT_SHARE * (until_s - started_s),
+        )
+        spans = await self._spans(adapter, fim, draw_cases(held_out, plan.spans, seed), until_s)
+        sizes, groups = [unit.size for unit in units], _groups(units)
         return Measurement(
             bits_per_byte=Pair(base=sum(bits[0]) / sum(sizes), adapted=sum(bits[1]) / sum(sizes)),
             ci95=ratio_difference_ci95(
                 _sums(bits[0], groups), _sums(bits[1], groups), _sums(sizes, groups), seed
             ),
-            fim_nats=Pair(base=nats[0], adapted=nats[1]),
-            exact_match=_pair(texts, cases, exact_match),
-            edit_similarity=_pair(texts, cases, edit_similarity),
+            fim_nats=spans.nats(),
+            exact_match=spans.mean(exact_match),
+            edit_similarity=spans.mean(edit_similarity),
             windows=len(units),
             window_tokens=sum(len(unit.tokens) for unit in units),
-            spans=len(cases),
+            spans=len(spans.cases),
         )
 
     async def _windows(
@@ -185,18 +202,49 @@ class Gate:
                 used += len(tokens)
         return chosen
 
-    async def _bits(self, weights: Weights, windows: "Sequence[_Window]") -> list[float]:
-        losses = await self._engine.score(weights, [window.tokens for window in windows])
-        return [float(loss.sum()) / float(np.log(2)) for loss in losses]
+    async def _bits(
+        self, adapter: Path, windows: "Sequence[_Window]", until_s: float
+    ) -> "tuple[list[_Window], tuple[list[float], list[float]]]":
+        """The windows that there was time for, and the bits of each: the base's, the adapter's."""
+        both = (Weights(model=self._model), Weights(model=self._model, adapter=adapter))
+        used: list[_Window] = []
+        bits: tuple[list[float], list[float]] = ([], [])
+        for window in windows:
+            if len(used) >= LEAST_UNITS and time.monotonic() > until_s:
+                break
+            for weights, values in zip(both, bits, strict=True):
+                (loss,) = await self._engine.score(weights, [window.tokens])
+                values.append(float(loss.sum()) / float(np.log(2)))
+            used.append(window)
+        return used, bits
 
-    async def _fim_nats(
-        self, weights: Weights, fim: FimTokens | None, cases: Sequence[Case]
-    ) -> float:
-        prompts = [await self._prompt(case, fim) for case in cases]
-        losses = await self._engine.score(weights, [tokens for tokens, _ in prompts])
-        answers = [count for _, count in prompts]
-        total = sum(float(loss[-count:].sum()) for loss, count in zip(losses, answers, strict=True))
-        return total / max(1, sum(answers))
+    async def _spans(
+        self, adapter: Path, fim: FimTokens, cases: Sequence[Case], until_s: float
+    ) -> "_Spans":
+        """What each wrote into the cases that there was time for, and its loss there."""
+        routes = (
+            Route(name=BASE, reason="measured"),
+            Route(name="candidate", reason="measured", lora=adapter, fim=fim),
+        )
+        services = [self._service(route) for route in routes]
+        found = _Spans()
+        for case in cases:
+            if len(found.cases) >= LEAST_SPANS and time.monotonic() > until_s:
+                break
+            request = CompletionRequest(
+                before=case.before, after=case.after, path=case.document.path
+            )
+            for side, (route, service) in enumerate(zip(routes, services, strict=True)):
+                found.losses[side].append(await self._fim_nats(route, case))
+                found.texts[side].append((await service.complete(request)).text)
+            found.cases.append(case)
+        return found
+
+    async def _fim_nats(self, route: Route, case: Case) -> tuple[float, int]:
+        """Loss of the middle in nats, and its tokens."""
+        tokens, count = await self._prompt(case, route.fim)
+        (loss,) = await self._engine.score(route.weights(self._model), [tokens])
+        return float(loss[-count:].sum()), count
 
     async def _prompt(self, case: Case, fim: FimTokens | None) -> tuple[list[int], int]:
         prompt = self._settings.prompt
@@ -221,8 +269,8 @@ class Gate:
         built = assemble(planned, await self._engine.tokenize(self._model, pieces), fim, prompt)
         return list(built.tokens), max(1, built.answer_tokens)
 
-    async def _complete(self, route: Route, cases: Sequence[Case]) -> list[str]:
-        service = CompletionService(
+    def _service(self, route: Route) -> CompletionService:
+        return CompletionService(
             engine=self._engine,
             settings=self._settings,
             locations=self._locations,
@@ -230,13 +278,6 @@ class Gate:
             context=RepositoryContext(None, self._settings, self._index),
             router=_Always(route),
         )
-        answers = []
-        for case in cases:
-            request = CompletionRequest(
-                before=case.before, after=case.after, path=case.document.path
-            )
-            answers.append((await service.complete(request)).text)
-        return answers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +285,37 @@ class _Window:
     file: int
     tokens: list[int]
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Spans:
+    """Cases, and for base and adapter in turn what each wrote and (loss, tokens)."""
+
+    cases: list[Case] = field(default_factory=list)
+    texts: tuple[list[str], list[str]] = field(default_factory=lambda: ([], []))
+    losses: tuple[list[tuple[float, int]], list[tuple[float, int]]] = field(
+        default_factory=lambda: ([], [])
+    )
+
+    def nats(self) -> Pair:
+        """Nats a token over all middles."""
+        base, adapted = (
+            sum(loss for loss, _ in side) / max(1, sum(count for _, count in side))
+            for side in self.losses
+        )
+        return Pair(base=base, adapted=adapted)
+
+    def mean(self, metric: Callable[[str, str], float]) -> Pair:
+        """The metric's mean over the cases."""
+        base, adapted = (
+            sum(
+                float(metric(text, case.middle))
+                for text, case in zip(side, self.cases, strict=True)
+            )
+            / max(1, len(self.cases))
+            for side in self.texts
+        )
+        return Pair(base=round(base, 4), adapted=round(adapted, 4))
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,12 +350,3 @@ def _groups(windows: Sequence[_Window]) -> list[list[int]]:
 
 def _sums(values: Sequence[float], groups: Sequence[Sequence[int]]) -> list[float]:
     return [sum(values[at] for at in group) for group in groups]
-
-
-def _pair(texts, cases, metric) -> Pair:  # type: ignore[no-untyped-def]
-    values = [
-        sum(float(metric(text, case.middle)) for text, case in zip(answers, cases, strict=True))
-        / max(1, len(cases))
-        for answers in texts
-    ]
-    return Pair(base=round(values[0], 4), adapted=round(values[1], 4))

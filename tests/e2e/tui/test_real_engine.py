@@ -36,6 +36,8 @@ pytestmark = [
 VERSION = "20260101T000000Z-0000"
 EMBEDDING = 576
 TOKENS = 160
+# The starter goes on with this up to the limit of tokens.
+LONG = "Count from 1 to 500, separated by commas."
 Until = Callable[[Pilot[None], Callable[[], object]], Awaitable[None]]
 
 
@@ -132,7 +134,7 @@ async def test_ask_stop_and_attach(
         assert answer.tokens
         assert answer.seconds
 
-        await ask(app, pilot, "Write a very long story about a lighthouse. Do not stop.")
+        await ask(app, pilot, LONG)
         await eventually(pilot, lambda: len(app.screen.query(Reply)) == 2 and len(text()) > 20)
         await pilot.press("escape")
         await eventually(pilot, idle)
@@ -151,7 +153,7 @@ async def test_a_killed_host_is_told_and_the_next_question_works(
     app: ChatApp, engine: HostEngine, session: Session, store: Conversations
 ) -> None:
     async with app.run_test(size=(100, 30), notifications=True) as pilot:
-        await ask(app, pilot, "Write a very long story about a lighthouse. Do not stop.")
+        await ask(app, pilot, LONG)
         await eventually(
             pilot, lambda: app.screen.query(Reply) and len(app.screen.query(Reply).last().text) > 20
         )

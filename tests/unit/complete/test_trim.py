@@ -96,6 +96,11 @@ def test_an_engine_that_stops_early_shows_the_same(
         ("items.undo|\n", False, False),
         ("x => |\n", False, True),
         ("", True, True),
+        ("    |\n        b()\n", True, False),
+        ("    |\n\n        b()\n", True, True),
+        ("    |\n    b()\n", True, True),
+        ("def f(|\n    return 1\n", True, False),
+        ("|\n    b()\n", True, True),
     ],
 )
 def test_where_several_lines_may_come(marked: str, knows_end: bool, several: bool) -> None:

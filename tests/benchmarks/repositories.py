@@ -70,12 +70,12 @@ def adapt(train: Path, budget: str, kept: Path, stage: str) -> dict[str, Any]:
     """Run ``adapt``, or for the stage ``score`` read what it said; its JSON and what it took."""
     if stage == "score":
         return dict(json.loads(kept.read_text()))
-    started = time.monotonic()
+    started, commit = time.monotonic(), bars.commit()
     command = [PROGRAM, "adapt", str(train), "--budget", budget, "--json", "--progress", "json"]
     output = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
     found = {
         "budget": budget,
-        "adapted_at": bars.commit(),
+        "adapted_at": commit,
         "wall_s": round(time.monotonic() - started, 1),
         # Where it lay on this machine says nothing.
         "adapt": {**json.loads(output), "repository": train.name},

@@ -98,7 +98,10 @@ def _runtime(dirs: platformdirs.PlatformDirs) -> Path:
 
 def private_directory(path: Path) -> Path:
     """Make ``path``, readable by its owner alone, and give it back."""
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # mkdir gives its mode to the last folder only.
+    for folder in (*reversed(path.parents), path):
+        if not folder.is_dir():
+            folder.mkdir(exist_ok=True, mode=0o700)
     return path
 
 

@@ -80,6 +80,8 @@ def _check_types(record: dict[str, Any]) -> None:
             raise TypeError(f"{key!r} is {record[key]!r}")
     if not all(isinstance(one, str) for one in record["languages"]):
         raise TypeError(f"'languages' is {record['languages']!r}")
+    if not all(isinstance(one, dict) and "verdict" in one for one in record.get("data", [])):
+        raise TypeError("'data' has an entry without a verdict")
     fim = record["fim"]
     known = fim is None or isinstance(fim, dict)
     if not known or not all(type(one) is int for one in (fim or {}).values()):

@@ -93,6 +93,11 @@ class Registry:
             return None
         return found if found.lora.is_file() else None
 
+    def is_damaged(self, name: str) -> bool:
+        """Whether a version of ``name`` is to be active and cannot be used."""
+        pointed = NAME.fullmatch(name) and (self.folder / name / POINTER).exists()
+        return bool(pointed) and self.active(name) is None
+
     def activate(self, name: str, version: str) -> AdapterVersion:
         """Make a version the one that answers. One atomic replacement of the pointer."""
         found = self.get(name, version)

@@ -79,6 +79,9 @@ class Router:
         shared = self._active(SHARED)
         if shared and language in shared.manifest.languages:
             return _to(shared, f"{language} has little code here and shares an adapter")
+        if self._registry.is_damaged(language):
+            reason = f"the adapter of {language} is damaged; run `flex-assist adapt` again"
+            return Route(name=BASE, reason=reason)
         return Route(name=BASE, reason=f"no adapter was promoted for {language}")
 
     def _named(self, name: str) -> Route:

@@ -93,7 +93,9 @@ def _described(error: OSError) -> str:
 
 
 def _fail(message: object, code: int) -> None:
-    print(f"flex-assist: {message}", file=sys.stderr)
+    # A message may quote a repository: no control character of it reaches the terminal.
+    shown = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in str(message))
+    print(f"flex-assist: {shown}", file=sys.stderr)
     sys.exit(code)
 
 

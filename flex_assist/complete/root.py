@@ -32,7 +32,8 @@ def _around(path: Path) -> list[Path]:
 
 
 def _is_adapted(folder: Path, locations: Locations) -> bool:
-    return Registry(locations, folder).folder.is_dir()
+    # A run that failed early leaves a folder without any version.
+    return bool(Registry(locations, folder).names())
 
 
 def _has(folder: Path, names: tuple[str, ...]) -> bool:

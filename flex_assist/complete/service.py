@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
 from pathlib import Path
 
-from flex_assist.adapters.router import Route, Router, Routes
+from flex_assist.adapters.router import BASE, Route, Router, Routes
 from flex_assist.complete.context import RepositoryContext
 from flex_assist.complete.request import Completion, CompletionRequest
 from flex_assist.complete.trim import Surroundings, finished_early, several_lines, trim
@@ -19,6 +19,7 @@ from flex_assist.engine.protocol import (
     TextPiece,
     Weights,
 )
+from flex_assist.errors import ModelError
 from flex_assist.language import Language, resolve
 from flex_assist.locations import Locations
 from flex_assist.models import store
@@ -61,12 +62,27 @@ class CompletionService:
             EngineError, ModelError: With a message for people.
             ConfigError: The request names an adapter that does not exist.
         """
-        clock = _Clock()
         before, after = _lf(request.before), _lf(request.after)
         around = Surroundings(before=before, after=after)
         language = resolve(request.language_id, request.path)
-        name = language.name if language else None
-        route = self._router.route(name, request.adapter)
+        route = self._router.route(language.name if language else None, request.adapter)
+        try:
+            return await self._complete(request, around, language, route)
+        except ModelError as error:
+            if route.lora is None or request.adapter != "auto":
+                raise
+            # A damaged adapter must not cost the completion.
+            base = Route(name=BASE, reason=f"the adapter {route.name!r} failed: {error}")
+            return await self._complete(request, around, language, base)
+
+    async def _complete(
+        self,
+        request: CompletionRequest,
+        around: Surroundings,
+        language: Language | None,
+        route: Route,
+    ) -> Completion:
+        clock = _Clock()
         with clock.stage("context"):
             model = await self._base()
             prompt = await self._prompt(request, around, language, route, model)
@@ -79,7 +95,7 @@ class CompletionService:
         clock.add(queue=finished.queue_ms, prefill=finished.prefill_ms, decode=finished.decode_ms)
         return Completion(
             text=shown,
-            language=name,
+            language=language.name if language else None,
             adapter=route.name,
             reason=route.reason,
             timings_ms=clock.result(),

@@ -130,7 +130,9 @@ class _Run:
             raise DataError(outcome.too_little(snapshot, selection))
         try:
             run_plan = (
-                self._resumed(stored, snapshot) if stored else self._plan(snapshot, selection)
+                self._resumed(stored, snapshot, selection)
+                if stored
+                else self._plan(snapshot, selection)
             )
             outcomes = {
                 task.name: self._adapter(task, run_plan, snapshot) for task in selection.tasks
@@ -170,8 +172,13 @@ class _Run:
             progress=progress,
         )
 
-    def _resumed(self, stored: RunPlan, snapshot: Snapshot) -> RunPlan:
+    def _resumed(self, stored: RunPlan, snapshot: Snapshot, selection: Selection) -> RunPlan:
         """The stored plan, if this is still the same work."""
+        if {task.name for task in selection.tasks} != set(stored.steps):
+            raise DataError(
+                "the settings of mining have changed since the run was interrupted; "
+                "run without --resume"
+            )
         if stored.data != plan.data_digest(snapshot):
             raise DataError(
                 "the repository has changed since the run was interrupted; run without --resume"
@@ -253,6 +260,8 @@ class _Run:
             self._model = model.unload()
             self._listen(Event(phase="gate", language=task.name))
             measured = self._measure(task, staged, run_plan)
+            if self._stop_asked():
+                raise Interrupted(f"stopped before {task.name} was promoted; go on with --resume")
             found = self._publish(task, staged, measured, run_plan, trainer, snapshot)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
@@ -289,6 +298,8 @@ class _Run:
                 f"stopped at step {trainer.progress.step} of {steps} of {task.name}; "
                 "a checkpoint is kept: go on with --resume"
             )
+        # Whatever happens while the files are made and measured, training is not lost.
+        trainer.save(folder)
         return trainer
 
     def _factors(

@@ -8,6 +8,7 @@ from flex_assist.errors import ConfigError
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 LEAST_S = 20.0
+MOST_S = 30 * 24 * 3600.0
 # The gate takes at most this share; writing the files of an adapter takes about so long.
 GATE_SHARE = 0.16
 EXPORT_S = 9.0
@@ -25,6 +26,8 @@ def parse_seconds(text: str) -> float:
     if match is None:
         raise ConfigError(f"budget {text!r} is not a time; write e.g. 90s, 8m or 1h")
     seconds = float(match[1]) * UNITS[match[2] or "s"]
+    if seconds > MOST_S:
+        raise ConfigError(f"budget {text[:40]!r} is too long; give at most {MOST_S / 3600:.0f}h")
     if seconds < LEAST_S:
         raise ConfigError(f"budget {text!r} is too short; give at least {LEAST_S:.0f}s")
     return seconds

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from flex_assist.errors import DataError
@@ -45,7 +46,8 @@ def save(folder: Path, progress: Progress, tensors: Mapping[str, Tensor]) -> Pat
     part = folder / f".{target.name}.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(mode=0o700)
-    save_file(dict(tensors), str(part / "state.safetensors"))
+    # Written by Python: a full disk is then an OSError like any other.
+    (part / "state.safetensors").write_bytes(to_bytes(dict(tensors)))
     (part / "progress.json").write_text(json.dumps(asdict(progress)))
     if target.exists():
         shutil.rmtree(target)

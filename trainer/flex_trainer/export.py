@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from peft import PeftModel
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from flex_assist.adapters.manifest import LORA_GGUF, MERGED_GGUF
 from flex_assist.models.fim import FimTokens
@@ -37,7 +37,8 @@ def save_peft(model: PeftModel, masters: Masters, base_name: str, folder: Path) 
     weights = {
         name.replace(f".{ADAPTER}.", "."): tensor for name, tensor in masters.state().items()
     }
-    save_file(weights, str(folder / PEFT_WEIGHTS), metadata={"format": "pt"})
+    # Written by Python: a full disk is then an OSError like any other.
+    (folder / PEFT_WEIGHTS).write_bytes(save(weights, metadata={"format": "pt"}))
     config = model.peft_config[ADAPTER]
     config.base_model_name_or_path = base_name
     config.inference_mode = True

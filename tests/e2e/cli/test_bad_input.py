@@ -257,3 +257,24 @@ def test_cases_that_are_none(home: Path, tmp_path: Path) -> None:
     check(done, USAGE, "absent", "not a folder")
     done = run(home, "bench", "completions", "--cases", cases, "--out", tmp_path / "no" / "out")
     check(done, USAGE, "make its folder")
+
+
+def test_a_pipe_is_not_completed_in(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "f.py")
+    check(run(tmp_path / "home", "complete", f"{tmp_path / 'f.py'}:1:1"), 1, "is not a file")
+
+
+def test_control_characters_of_a_repository_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(CODE)
+    (tmp_path / ".flexassist.toml").write_text('[mining]\n"\\u001b[2J" = 3\n')
+    message = check(run(tmp_path / "home", "adapt", "--dry-run", tmp_path), 2, "is unknown")
+    assert "\x1b" not in message
+    assert "\\x1b[2J" in message
+
+
+def test_all_folders_are_private(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    run(home, "adapt", "--budget", "20s", tmp_path)
+    folders = [path for path in (home, *home.rglob("*")) if path.is_dir()]
+    assert len(folders) > 2
+    assert {oct(path.stat().st_mode & 0o777) for path in folders} == {"0o700"}

@@ -2,15 +2,18 @@
 
 import importlib.util
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from flex_assist.adapters.manifest import FILE_NAME, LORA_GGUF, Manifest, to_json
+from flex_assist.adapters.registry import Registry, new_version
 from flex_assist.complete.request import CompletionRequest
 from flex_assist.complete.service import CompletionService
 from flex_assist.config import CompletionSettings, EngineSettings, Settings
 from flex_assist.engine.local import LocalEngine
-from flex_assist.errors import ConfigError
+from flex_assist.errors import ConfigError, ModelError
 from flex_assist.locations import Locations
 
 SETTINGS = Settings(
@@ -71,3 +74,30 @@ async def test_completions(service: CompletionService) -> None:
         )
     empty = await service.complete(CompletionRequest(before="", after=""))
     assert empty.text == empty.text.strip("\n")
+
+
+async def test_a_damaged_adapter_does_not_cost_the_completion(
+    locations: Locations, tmp_path: Path
+) -> None:
+    registry, version = Registry(locations, tmp_path), new_version()
+    staged = registry.stage("python")
+    (staged / LORA_GGUF).write_bytes(b"GGUF" + bytes(60))
+    manifest = Manifest(
+        name="python", version=version, languages=("python",), base_model="smollm2-135m",
+        base_sha256="", fim=None, verdict="promoted", reason="better",
+    )  # fmt: skip
+    (staged / FILE_NAME).write_text(to_json(manifest))
+    registry.publish("python", staged, version)
+    registry.activate("python", version)
+    engine = LocalEngine(SETTINGS.engine)
+    service = CompletionService(
+        engine=engine, settings=SETTINGS, locations=locations, root=tmp_path
+    )
+    request = CompletionRequest(before=BODY, after="\n", path="a.py")
+    found = await service.complete(request)
+    assert found.text.startswith("return items[0]")
+    assert (found.adapter, "'python' failed" in found.reason) == ("base", True)
+    # Asked for by name, it is an error.
+    with pytest.raises(ModelError, match="adapter"):
+        await service.complete(replace(request, adapter="python"))
+    await engine.close()

@@ -9,8 +9,9 @@ from flex_assist.adapters import manifest as manifests
 from flex_assist.adapters.manifest import FILE_NAME, LORA_GGUF, Manifest
 from flex_assist.adapters.registry import Registry, new_version
 from flex_assist.adapters.router import BASE, SHARED, Route, Router
+from flex_assist.complete.root import adapted_root
 from flex_assist.errors import ConfigError
-from flex_assist.locations import locate
+from flex_assist.locations import locate, private_directory
 from flex_assist.models.fim import FimTokens
 
 MODEL = "smollm2-135m"
@@ -74,6 +75,24 @@ def test_the_base_answers(router: Router, language: str | None, choice: str, rea
     assert route.fim is None
     assert reason in route.reason
     assert route.weights(Path("m.gguf")).adapter is None
+
+
+def test_a_damaged_adapter_is_told_and_the_base_answers(router: Router, tmp_path: Path) -> None:
+    lora = router.route("python").lora
+    assert lora is not None
+    lora.unlink()
+    Registry(locate(), tmp_path).deactivate(SHARED)
+    route = router.route("python")
+    assert (route.name, route.lora) == (BASE, None)
+    assert "is damaged" in route.reason
+
+
+def test_a_folder_without_a_version_is_not_an_adapted_repository(tmp_path: Path) -> None:
+    outer, inner = tmp_path / "outer", tmp_path / "outer" / "inner"
+    inner.mkdir(parents=True)
+    adapt(outer, "python", ("python",))
+    private_directory(Registry(locate(), inner).folder)
+    assert adapted_root(inner / "a.py", locate()) == outer
 
 
 def test_outside_a_repository_the_base_answers() -> None:

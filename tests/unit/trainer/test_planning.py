@@ -23,7 +23,7 @@ def test_reads_budgets(text, seconds):
     assert parse_seconds(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "soon", "-5m", "5 minutes", "1d", "3s"])
+@pytest.mark.parametrize("text", ["", "soon", "-5m", "5 minutes", "1d", "3s", "9" * 400, "99999h"])
 def test_refuses_what_is_no_budget(text):
     with pytest.raises(ConfigError, match="budget"):
         parse_seconds(text)

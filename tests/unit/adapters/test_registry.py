@@ -46,7 +46,9 @@ def publish(registry: Registry, name: str = "python", version: str = FIRST) -> N
 
 
 def test_a_manifest_goes_around(tmp_path: Path) -> None:
-    wanted = manifest(metrics={"a": [1, None]}, data=[{"path": "é\udcff", "verdict": "train"}], fim=None)
+    wanted = manifest(
+        metrics={"a": [1, None]}, data=[{"path": "é\udcff", "verdict": "train"}], fim=None
+    )
     (tmp_path / FILE_NAME).write_text(manifests.to_json(wanted))
     assert manifests.read(tmp_path) == wanted
 

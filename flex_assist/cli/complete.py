@@ -98,7 +98,8 @@ def _language_id(name: str | None) -> str | None:
 
 
 def _read(path: Path) -> str:
-    if path.exists() and not path.is_file():
+    # A pipe would be waited for; a folder gets the system's own words.
+    if path.exists() and not (path.is_file() or path.is_dir()):
         raise DataError(f"{str(path)!r} is not a file; name one, or use --stdin")
     try:
         return _decode(path.read_bytes(), repr(str(path)))

@@ -9,6 +9,13 @@ const ICONS = {
 };
 
 let client;
+// Starting takes a while, and settings may arrive meanwhile: one thing after the other.
+let work = Promise.resolve();
+
+function inTurn(next) {
+  work = work.then(next, next);
+  return work;
+}
 
 exports.activate = async (context) => {
   const bar = vscode.window.createStatusBarItem('flexAssist.status', vscode.StatusBarAlignment.Right, 100);
@@ -18,14 +25,14 @@ exports.activate = async (context) => {
   context.subscriptions.push(
     bar,
     explanation,
-    vscode.commands.registerCommand('flexAssist.restart', () => restart(context, bar)),
+    vscode.commands.registerCommand('flexAssist.restart', () => inTurn(() => restart(context, bar))),
     vscode.commands.registerCommand('flexAssist.why', () => showWhy(explanation)),
-    vscode.workspace.onDidChangeConfiguration((event) => reconfigure(context, bar, event)),
+    vscode.workspace.onDidChangeConfiguration((event) => inTurn(() => reconfigure(context, bar, event))),
   );
-  await start(context, bar);
+  await inTurn(() => start(context, bar));
 };
 
-exports.deactivate = () => stop();
+exports.deactivate = () => inTurn(stop);
 
 async function start(context, bar) {
   const settings = vscode.workspace.getConfiguration(SECTION);
@@ -48,8 +55,13 @@ async function start(context, bar) {
 async function stop() {
   const former = client;
   client = undefined;
-  if (former && former.needsStop()) await former.stop();
-  if (former) await former.dispose();
+  try {
+    if (former && former.needsStop()) await former.stop();
+    if (former) await former.dispose();
+  } catch (error) {
+    // A server that never ran, or is gone, must not keep the next one from starting.
+    console.warn(`FLeX-Assist: the former server did not stop: ${error.message}`);
+  }
 }
 
 async function restart(context, bar) {

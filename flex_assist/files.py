@@ -8,13 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from flex_assist.locations import private_directory
+
 
 def write_atomically(path: Path, fill: Callable[[Path], None]) -> None:
     """Let ``fill`` write a temporary neighbour of ``path``, then move it into place.
 
     The file is private (0600), flushed to disk before the move, and removed if ``fill`` fails.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_directory(path.parent)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     os.close(handle)
     temporary = Path(name)

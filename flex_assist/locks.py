@@ -7,6 +7,7 @@ from pathlib import Path
 import filelock
 
 from flex_assist.errors import BusyError
+from flex_assist.locations import private_directory
 
 
 @contextmanager
@@ -20,7 +21,7 @@ def exclusive(path: Path, *, what: str, wait_s: float = 0.0) -> Iterator[None]:
     Raises:
         BusyError: Another process holds it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_directory(path.parent)
     lock = filelock.FileLock(path, timeout=wait_s, mode=0o600)
     try:
         lock.acquire()

@@ -3,16 +3,24 @@
 import ipaddress
 import itertools
 import socket
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from flex_assist.adapters import manifest as manifests
+from flex_assist.adapters.manifest import FILE_NAME, LORA_GGUF, Manifest
+from flex_assist.adapters.registry import AdapterVersion, Registry, new_version
 
 # No files beside the tests, and no limit by the clock: other processes may be at work.
 settings.register_profile("house", database=None, deadline=None)
 settings.register_profile("long", parent=settings.get_profile("house"), max_examples=5000)
 settings.load_profile("house")
 
+# Of the starter model and of the adapters that tests make for it.
+LAYERS, WIDTH, RANK = 30, 576, 4
 _HOMES = itertools.count(1)
 
 
@@ -59,6 +67,66 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
         return resolve(host, *arguments, **named)
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
+
+
+@pytest.fixture(scope="session")
+def promote() -> Callable[..., AdapterVersion]:
+    """Publish an adapter and let it answer."""
+    return _promote
+
+
+def _promote(
+    registry: Registry,
+    name: str = "python",
+    *,
+    write: Callable[[Path], object] = lambda path: path.write_bytes(b"GGUF"),
+    **changes: Any,
+) -> AdapterVersion:
+    values: dict[str, Any] = {
+        "version": new_version(),
+        "languages": (name,),
+        "base_model": "smollm2-135m",
+        "base_sha256": "",
+        "fim": None,
+        "verdict": "promoted",
+        "reason": "better on held-out code",
+        **changes,
+    }
+    made = Manifest(name=name, **values)
+    staged = registry.stage(name)
+    write(staged / LORA_GGUF)
+    (staged / FILE_NAME).write_text(manifests.to_json(made))
+    registry.publish(name, staged, made.version)
+    return registry.activate(name, made.version)
+
+
+@pytest.fixture(scope="session")
+def make_adapter(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes a LoRA GGUF file for the starter model: random numbers, or none with ``size=0``."""
+    import gguf
+    import numpy as np
+
+    folder = tmp_path_factory.mktemp("adapters")
+
+    def make(name: str, seed: int, *, width: int = WIDTH, size: float = 0.3) -> Path:
+        random = np.random.default_rng(seed)
+        path = folder / f"{name}.gguf"
+        writer = gguf.GGUFWriter(path, "llama")
+        writer.add_type("adapter")
+        writer.add_string("adapter.type", "lora")
+        writer.add_float32("adapter.lora.alpha", float(RANK))
+        for layer in range(LAYERS):
+            a = random.normal(size=(RANK, width)).astype(np.float32) / width**0.5
+            b = random.normal(size=(width, RANK)).astype(np.float32) * size
+            writer.add_tensor(f"blk.{layer}.attn_q.weight.lora_a", a)
+            writer.add_tensor(f"blk.{layer}.attn_q.weight.lora_b", b)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        return path
+
+    return make
 
 
 def _is_loopback(host: str | bytes) -> bool:

@@ -15,6 +15,7 @@ import typer
 
 from flex_assist import __version__
 from flex_assist.cli import adapters, bench, complete, config, doctor, engine, models
+from flex_assist.cli.output import say
 from flex_assist.errors import ConfigError, FlexAssistError
 
 GROUP = "flex_assist.commands"
@@ -93,9 +94,7 @@ def _described(error: OSError) -> str:
 
 
 def _fail(message: object, code: int) -> None:
-    # A message may quote a repository: no control character of it reaches the terminal.
-    shown = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in str(message))
-    print(f"flex-assist: {shown}", file=sys.stderr)
+    say(f"flex-assist: {message}")
     sys.exit(code)
 
 

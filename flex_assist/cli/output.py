@@ -15,7 +15,7 @@ def print_json(value: Any) -> None:
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A plain table, columns aligned; nothing but the headings where there are no rows."""
-    texts = [[str(cell) for cell in row] for row in (headings, *rows)]
+    texts = [[printable(str(cell)) for cell in row] for row in (headings, *rows)]
     widths = [max(len(row[column]) for row in texts) for column in range(len(headings))]
     for row in texts:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -24,4 +24,9 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> No
 
 def say(text: str) -> None:
     """A line for people, to standard error."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """``text`` with control characters escaped: a repository must not steer the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)

@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from flex_assist.adapters.router import BASE, Route, Router, Routes
 from flex_assist.complete.context import RepositoryContext
@@ -26,6 +27,7 @@ from flex_assist.models import store
 from flex_assist.prompt.builder import Outline, Prompt, assemble, outline
 
 ENCODED_TEXTS_KEPT = 4096
+T = TypeVar("T")
 
 
 class CompletionService:
@@ -65,15 +67,11 @@ class CompletionService:
         before, after = _lf(request.before), _lf(request.after)
         around = Surroundings(before=before, after=after)
         language = resolve(request.language_id, request.path)
-        route = self._router.route(language.name if language else None, request.adapter)
-        try:
-            return await self._complete(request, around, language, route)
-        except ModelError as error:
-            if route.lora is None or request.adapter != "auto":
-                raise
-            # A damaged adapter must not cost the completion.
-            base = Route(name=BASE, reason=f"the adapter {route.name!r} failed: {error}")
-            return await self._complete(request, around, language, base)
+        return await self._routed(
+            language.name if language else None,
+            request.adapter,
+            lambda route: self._complete(request, around, language, route),
+        )
 
     async def _complete(
         self,
@@ -111,13 +109,25 @@ class CompletionService:
         Args:
             adapter: What it will ask for, as ``CompletionRequest.adapter``.
         """
-        route = self._router.route(language, adapter)
-        await self._engine.warm(route.weights(await self._base()))
+        model = await self._base()
+        await self._routed(language, adapter, lambda route: self._engine.warm(route.weights(model)))
         await self._context.load()
 
     def refresh(self) -> None:
         """Look at the repository's files again. Adapters are looked up at each request anyway."""
         self._context.forget()
+
+    async def _routed(
+        self, language: str | None, adapter: str, use: Callable[[Route], Awaitable[T]]
+    ) -> T:
+        """``use`` with the route for a language; a damaged adapter must not cost the completion."""
+        route = self._router.route(language, adapter)
+        try:
+            return await use(route)
+        except ModelError as error:
+            if route.lora is None or adapter != "auto":
+                raise
+            return await use(Route(name=BASE, reason=f"{route.name!r} failed: {error}"))
 
     async def _base(self) -> Path:
         if self._model is None:

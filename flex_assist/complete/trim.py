@@ -143,8 +143,8 @@ def cut_at_closed_bracket(text: str, around: Surroundings) -> tuple[str, str]:
     if not around.line_before.rstrip().endswith(tuple(OPENERS)):
         return text, ""
     lines, depth = text.split("\n"), 1
-    for at, line in enumerate(_without_strings(text).split("\n")[:-1], start=1):
-        depth += sum(_step(letter) for letter in line)
+    for at, line in enumerate(lines[:-1], start=1):
+        depth += _open_brackets(line)
         if depth <= 0:
             return "\n".join(lines[:at]), CLOSED
     return text, ""

@@ -135,7 +135,7 @@ def open_log(path: Path) -> IO[bytes]:
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_directory(path.parent)
         file = os.fdopen(os.open(path, flags, 0o600), "ab", buffering=0)
         if os.fstat(file.fileno()).st_size > MAX_LOG_BYTES:
             file.truncate(0)

@@ -177,7 +177,8 @@ def main() -> int:
     arguments = parser.parse_args()
     import bars
 
-    bars.write("parity", measure(arguments.steps, arguments.prompts, arguments.windows))
+    figures = measure(arguments.steps, arguments.prompts, arguments.windows)
+    bars.write("parity", {"command": "make bars-parity", **figures})
     return 0
 
 

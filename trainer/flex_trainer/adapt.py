@@ -292,14 +292,13 @@ class _Run:
             return self._stop_asked() or late
 
         trainer.run(report=self._reporter(task.name), should_stop=should_stop)
+        # Whatever happens while the files are made and measured, training is not lost.
+        trainer.save(folder)
         if self._stop_asked():
-            trainer.save(folder)
             raise Interrupted(
                 f"stopped at step {trainer.progress.step} of {steps} of {task.name}; "
                 "a checkpoint is kept: go on with --resume"
             )
-        # Whatever happens while the files are made and measured, training is not lost.
-        trainer.save(folder)
         return trainer
 
     def _factors(

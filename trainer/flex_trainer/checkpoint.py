@@ -17,6 +17,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from flex_assist.errors import DataError
+from flex_assist.locations import private_directory
 
 PREFIX = "step-"
 
@@ -41,13 +42,12 @@ class Progress:
 
 def save(folder: Path, progress: Progress, tensors: Mapping[str, Tensor]) -> Path:
     """Write a checkpoint and drop the older ones."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_directory(folder)
     target = folder / f"{PREFIX}{progress.step:07d}"
     part = folder / f".{target.name}.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(mode=0o700)
-    # Written by Python: a full disk is then an OSError like any other.
-    (part / "state.safetensors").write_bytes(to_bytes(dict(tensors)))
+    write_tensors(part / "state.safetensors", tensors)
     (part / "progress.json").write_text(json.dumps(asdict(progress)))
     if target.exists():
         shutil.rmtree(target)
@@ -55,6 +55,13 @@ def save(folder: Path, progress: Progress, tensors: Mapping[str, Tensor]) -> Pat
     for older in _all(folder)[:-1]:
         shutil.rmtree(older, ignore_errors=True)
     return target
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """Write a safetensors file. By Python: a full disk is then an ``OSError`` like any other."""
+    path.write_bytes(to_bytes(dict(tensors), metadata=metadata))
 
 
 def latest(folder: Path) -> tuple[Progress, dict[str, Tensor]] | None:

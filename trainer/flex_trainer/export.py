@@ -4,12 +4,12 @@ import hashlib
 from pathlib import Path
 
 from peft import PeftModel
-from safetensors.torch import save
 
 from flex_assist.adapters.manifest import LORA_GGUF, MERGED_GGUF
 from flex_assist.models.fim import FimTokens
 from flex_assist.models.lora_gguf import write_lora, write_merged
 from flex_trainer import lora
+from flex_trainer.checkpoint import write_tensors
 from flex_trainer.lora import ADAPTER, Masters
 
 PEFT_WEIGHTS = "adapter_model.safetensors"
@@ -37,8 +37,7 @@ def save_peft(model: PeftModel, masters: Masters, base_name: str, folder: Path) 
     weights = {
         name.replace(f".{ADAPTER}.", "."): tensor for name, tensor in masters.state().items()
     }
-    # Written by Python: a full disk is then an OSError like any other.
-    (folder / PEFT_WEIGHTS).write_bytes(save(weights, metadata={"format": "pt"}))
+    write_tensors(folder / PEFT_WEIGHTS, weights, {"format": "pt"})
     config = model.peft_config[ADAPTER]
     config.base_model_name_or_path = base_name
     config.inference_mode = True

@@ -39,8 +39,8 @@ WINDOW_TOKENS = 512
 LEAST_WINDOW_TOKENS = 16
 # Below so many files the windows themselves are resampled: a few files have no spread.
 LEAST_FILES = 5
-# Fewer windows, or files, have no interval worth the name: then nothing is promoted.
-LEAST_UNITS = 4
+# Fewer windows have no interval worth the name: then nothing is promoted.
+LEAST_WINDOWS = 4
 LEAST_SPANS = 2
 # Costs of a plan, in prompt tokens: an adapter reads about 0.7 times as fast as the base.
 ADAPTER_COST = 1.0 + 1.0 / 0.7
@@ -88,14 +88,14 @@ class Measurement:
     @property
     def helps(self) -> bool:
         """Whether the adapter beats the base."""
-        return self.ci95[1] < 0 and self.windows >= LEAST_UNITS
+        return self.ci95[1] < 0 and self.windows >= LEAST_WINDOWS
 
     def reason(self) -> str:
         """One sentence for people."""
         change = self.bits_per_byte.adapted / self.bits_per_byte.base - 1
         low, high = self.ci95
         verb = "promoted" if self.helps else "the base stays"
-        if self.windows < LEAST_UNITS:
+        if self.windows < LEAST_WINDOWS:
             verb += f" ({self.windows} windows of held-out text are too few to tell)"
         return (
             f"{verb}: bits per byte {self.bits_per_byte.base:.3f} -> "
@@ -115,7 +115,7 @@ def plan_gate(seconds: float, tokens_per_s: float, prompt_tokens: int) -> GatePl
     one_span_s = SPAN_PROMPTS * ADAPTER_COST * prompt_tokens / tokens_per_s + 2 * DECODE_S
     spans = int((1 - TEXT_SHARE) * seconds / one_span_s)
     return GatePlan(
-        window_tokens=max(LEAST_UNITS * WINDOW_TOKENS, window_tokens),
+        window_tokens=max(LEAST_WINDOWS * WINDOW_TOKENS, window_tokens),
         spans=max(LEAST_SPANS, min(MOST_SPANS, spans)),
     )
 
@@ -148,7 +148,7 @@ class Gate:
         held_out: Sequence[Document],
         plan: GatePlan,
         seed: int,
-        until_s: float = float("inf"),
+        until_s: float,
     ) -> Measurement:
         """Compare the adapter in the folder ``staged`` with the base.
 
@@ -210,7 +210,7 @@ class Gate:
         used: list[_Window] = []
         bits: tuple[list[float], list[float]] = ([], [])
         for window in windows:
-            if len(used) >= LEAST_UNITS and time.monotonic() > until_s:
+            if len(used) >= LEAST_WINDOWS and time.monotonic() > until_s:
                 break
             for weights, values in zip(both, bits, strict=True):
                 (loss,) = await self._engine.score(weights, [window.tokens])

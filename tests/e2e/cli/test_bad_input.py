@@ -7,14 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from flex_assist.adapters import manifest as manifests
-from flex_assist.adapters.manifest import FILE_NAME, LORA_GGUF, Manifest
-from flex_assist.adapters.registry import Registry
+from flex_assist.adapters.registry import AdapterVersion, Registry
 from flex_assist.locations import Locations
 from flex_assist.locks import exclusive
 from flex_assist.models.catalogue import catalogue, packaged_file
@@ -69,7 +67,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def repository(tmp_path: Path, home: Path) -> Path:
+def repository(tmp_path: Path, home: Path, promote: Callable[..., AdapterVersion]) -> Path:
     """A small repository with an adapter that answers for it."""
     root = tmp_path / "repository"
     root.mkdir()
@@ -77,16 +75,7 @@ def repository(tmp_path: Path, home: Path) -> Path:
     found = Locations(
         config=home / "config", data=home / "data", cache=home / "cache", runtime=home / "run"
     )
-    registry = Registry(found, root)
-    staged = registry.stage("python")
-    made = Manifest(
-        name="python", version=VERSION, languages=("python",), base_model="smollm2-135m",
-        base_sha256="", fim=None, verdict="promoted", reason="it was made by a test",
-    )  # fmt: skip
-    (staged / LORA_GGUF).write_bytes(b"GGUF")
-    (staged / FILE_NAME).write_text(manifests.to_json(made))
-    registry.publish("python", staged, VERSION)
-    registry.activate("python", VERSION)
+    promote(Registry(found, root), version=VERSION)
     return root
 
 
@@ -274,7 +263,10 @@ def test_control_characters_of_a_repository_do_not_reach_the_terminal(tmp_path: 
 
 def test_all_folders_are_private(tmp_path: Path) -> None:
     home = tmp_path / "home"
+    (tmp_path / "a.py").write_text(CODE)
     run(home, "adapt", "--budget", "20s", tmp_path)
+    run(home, "complete", f"{tmp_path / 'a.py'}:5:1")
+    run(home, "engine", "stop")
     folders = [path for path in (home, *home.rglob("*")) if path.is_dir()]
     assert len(folders) > 2
     assert {oct(path.stat().st_mode & 0o777) for path in folders} == {"0o700"}

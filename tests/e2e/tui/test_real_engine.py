@@ -8,13 +8,10 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
-import gguf
-import numpy as np
 import pytest
 from textual.pilot import Pilot
 
-from flex_assist.adapters.manifest import FILE_NAME, LORA_GGUF, Manifest, to_json
-from flex_assist.adapters.registry import Registry
+from flex_assist.adapters.registry import AdapterVersion, Registry
 from flex_assist.chat.conversations import Conversations
 from flex_assist.chat.service import ChatService
 from flex_assist.chat.session import Session
@@ -33,10 +30,8 @@ pytestmark = [
     pytest.mark.timeout(300),
 ]
 
-VERSION = "20260101T000000Z-0000"
-EMBEDDING = 576
 TOKENS = 160
-# The starter goes on with this up to the limit of tokens.
+# The starter goes on with this for more than a hundred tokens.
 LONG = "Count from 1 to 500, separated by commas."
 Until = Callable[[Pilot[None], Callable[[], object]], Awaitable[None]]
 
@@ -75,30 +70,6 @@ def service(
     return ChatService(engine, settings, locations, root)
 
 
-def promote_python(locations: Locations, root: Path) -> None:
-    """An adapter that the native code can load; it changes nothing, which is not the point."""
-    registry = Registry(locations, root)
-    staged = registry.stage("python")
-    writer = gguf.GGUFWriter(staged / LORA_GGUF, "llama")
-    writer.add_type("adapter")
-    writer.add_string("adapter.type", "lora")
-    writer.add_float32("adapter.lora.alpha", 4.0)
-    zeros = np.zeros((4, EMBEDDING), dtype=np.float32)
-    writer.add_tensor("blk.0.attn_q.weight.lora_a", zeros)
-    writer.add_tensor("blk.0.attn_q.weight.lora_b", np.ascontiguousarray(zeros.T))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    manifest = Manifest(
-        name="python", version=VERSION, languages=("python",), base_model="smollm2-135m",
-        base_sha256="0", fim=None, verdict="promoted", reason="better on held-out code",
-    )  # fmt: skip
-    (staged / FILE_NAME).write_text(to_json(manifest))
-    registry.publish("python", staged, VERSION)
-    registry.activate("python", VERSION)
-
-
 async def ask(app: ChatApp, pilot: Pilot[None], text: str) -> None:
     app.screen.query_one(Prompt).put(text)
     await pilot.press("enter")
@@ -112,9 +83,10 @@ async def eventually(pilot: Pilot[None], condition: Callable[[], object]) -> Non
 
 async def test_ask_stop_and_attach(
     app: ChatApp, engine: HostEngine, session: Session, store: Conversations,
-    locations: Locations, root: Path,
+    locations: Locations, root: Path, promote: Callable[..., AdapterVersion],
+    make_adapter: Callable[..., Path],
 ) -> None:  # fmt: skip
-    promote_python(locations, root)
+    promote(Registry(locations, root), write=make_adapter("none", 0, size=0.0).rename)
 
     def idle() -> bool:
         return bool(session.messages) and not app.screen.is_answering

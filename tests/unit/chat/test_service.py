@@ -7,16 +7,13 @@ import gguf
 import numpy as np
 import pytest
 
-from flex_assist.adapters.manifest import FILE_NAME, LORA_GGUF, Manifest, to_json
-from flex_assist.adapters.registry import Registry
+from flex_assist.adapters.registry import AdapterVersion, Registry
 from flex_assist.chat.conversations import Message
 from flex_assist.chat.service import SYSTEM, Answered, ChatService, Prepared
 from flex_assist.config import ChatSettings, EngineSettings, ModelSettings, Settings
 from flex_assist.engine.protocol import Piece, Priority
 from flex_assist.errors import ConfigError, DataError, EngineError
 from flex_assist.locations import Locations
-
-VERSION = "20260101T000000Z-0000"
 
 
 @pytest.fixture
@@ -47,19 +44,6 @@ def root(project: Callable[..., Path]) -> Path:
 @pytest.fixture
 def service(engine, settings: Settings, locations: Locations, root: Path) -> Iterator[ChatService]:
     return ChatService(engine, settings, locations, root)
-
-
-def promote(locations: Locations, root: Path, name: str, base: str = "tiny") -> Path:
-    registry = Registry(locations, root)
-    staged = registry.stage(name)
-    manifest = Manifest(
-        name=name, version=VERSION, languages=(name,), base_model=base, base_sha256="0",
-        fim=None, verdict="promoted", reason="better on held-out code",
-    )  # fmt: skip
-    (staged / LORA_GGUF).touch()
-    (staged / FILE_NAME).write_text(to_json(manifest))
-    registry.publish(name, staged, VERSION)
-    return registry.activate(name, VERSION).lora
 
 
 def user(text: str) -> Message:
@@ -138,9 +122,9 @@ async def test_a_model_with_a_smaller_context_bounds_it(service: ChatService, en
 )
 async def test_the_adapter_follows_the_attached_language(
     service: ChatService, engine, locations: Locations, root: Path,
-    messages: list[str], adapter: str,
+    promote: Callable[..., AdapterVersion], messages: list[str], adapter: str,
 ) -> None:  # fmt: skip
-    lora = promote(locations, root, "python")
+    lora = promote(Registry(locations, root), base_model="tiny").lora
     said = [part for text in messages for part in (user(text), assistant("ok"))][:-1]
     prepared, _, last = await collect(service, said)
     assert prepared.adapter == last.adapter == adapter
@@ -149,9 +133,9 @@ async def test_the_adapter_follows_the_attached_language(
 
 
 async def test_an_adapter_chosen_by_hand_wins(
-    service: ChatService, locations: Locations, root: Path
+    service: ChatService, locations: Locations, root: Path, promote: Callable[..., AdapterVersion]
 ) -> None:
-    promote(locations, root, "python")
+    promote(Registry(locations, root), base_model="tiny")
     assert (await collect(service, [user("@main.go")], "python"))[0].adapter == "python"
     assert (await collect(service, [user("@app.py")], "none"))[0].adapter == "base"
     assert service.adapters() == ["python"]
@@ -160,9 +144,9 @@ async def test_an_adapter_chosen_by_hand_wins(
 
 
 async def test_adapters_of_another_base_are_not_used(
-    service: ChatService, locations: Locations, root: Path
+    service: ChatService, locations: Locations, root: Path, promote: Callable[..., AdapterVersion]
 ) -> None:
-    promote(locations, root, "python", base="another")
+    promote(Registry(locations, root), base_model="another")
     assert (await collect(service, [user("@app.py")]))[0].adapter == "base"
 
 
@@ -203,9 +187,13 @@ async def test_an_engine_that_ends_without_finishing_is_an_error(
 
 
 async def test_warming_loads_what_will_be_asked(
-    service: ChatService, engine, locations: Locations, root: Path
+    service: ChatService,
+    engine,
+    locations: Locations,
+    root: Path,
+    promote: Callable[..., AdapterVersion],
 ) -> None:
-    lora = promote(locations, root, "python")
+    lora = promote(Registry(locations, root), base_model="tiny").lora
     await service.warm("python")
     assert engine.warmed.adapter == lora
     await service.warm()

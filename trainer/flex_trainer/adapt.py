@@ -37,11 +37,12 @@ from flex_trainer import (
     probe,
 )
 from flex_trainer.budget import Budget
-from flex_trainer.corpus import Corpus, Sample, batches
+from flex_trainer.corpus import Corpus, Sample
 from flex_trainer.events import Event, Listener
 from flex_trainer.gate import Gate, Measurement
 from flex_trainer.loop import StepReport, Trainer
 from flex_trainer.outcome import AdaptResult
+from flex_trainer.packing import batches
 from flex_trainer.plan import RunPlan
 from flex_trainer.recipe import LEARNING_RATE, Recipe
 from flex_trainer.selection import AdapterTask, Selection, select

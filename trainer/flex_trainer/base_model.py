@@ -11,6 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from flex_assist.errors import ModelError
 from flex_assist.models.architectures import Layout, layout
 from flex_assist.models.gguf_file import architecture, field, open_gguf, tensor_values
+from flex_trainer import kernels
 
 WEIGHT = ".weight"
 
@@ -25,11 +26,10 @@ def load_base(path: Path, device: torch.device, dtype: torch.dtype) -> LlamaForC
     name = architecture(reader)
     plan = layout(reader, name)
     config = _config(reader, name)
-    # Plain matrix products are faster than the fused kernel on a CPU at these lengths.
-    config._attn_implementation = "eager" if device.type == "cpu" else "sdpa"
     with torch.device("meta"):
         model = LlamaForCausalLM(config)
-    _fill(model, _tensors(reader, plan, model), dtype)
+    _fill(model, _tensors(reader, plan, model, dtype))
+    kernels.install(model)
     model.requires_grad_(False)
     model.config.use_cache = False
     return model.to(device).eval()
@@ -60,26 +60,29 @@ def _config(reader: GGUFReader, name: str) -> LlamaConfig:
     )
 
 
-def _tensors(reader: GGUFReader, plan: Layout, model: nn.Module) -> dict[str, torch.Tensor]:
-    """Every parameter of ``model`` by name, float32, in the trainer's layout."""
+def _tensors(
+    reader: GGUFReader, plan: Layout, model: nn.Module, dtype: torch.dtype
+) -> dict[str, torch.Tensor]:
+    """Every parameter of ``model`` by name, in the trainer's layout."""
     stored = {tensor.name: tensor for tensor in reader.tensors}
     found = {}
     for name, parameter in model.named_parameters():
         source = plan.gguf_name(name.removesuffix(WEIGHT)) + WEIGHT
         if source not in stored:
             raise ModelError(f"the model file has no tensor {source!r}; it is damaged")
-        values = torch.from_numpy(plan.from_gguf(source, tensor_values(stored[source])).copy())
+        array = plan.from_gguf(source, tensor_values(stored[source]))
+        # One tensor at a time in float32; what the file itself holds is not to be written to.
+        values = torch.from_numpy(array if array.flags.writeable else array.copy())
         if values.shape != parameter.shape:
             raise ModelError(
                 f"{source!r} has shape {tuple(values.shape)}, expected {tuple(parameter.shape)}"
             )
-        found[name] = values
+        found[name] = values.to(dtype)
     return found
 
 
-def _fill(model: LlamaForCausalLM, tensors: dict[str, torch.Tensor], dtype: torch.dtype) -> None:
-    weights = {name: tensor.to(dtype) for name, tensor in tensors.items()}
-    model.load_state_dict(weights, strict=False, assign=True)
+def _fill(model: LlamaForCausalLM, tensors: dict[str, torch.Tensor]) -> None:
+    model.load_state_dict(tensors, strict=False, assign=True)
     model.tie_weights()
     # Buffers are computed, not stored: they were made without values.
     model.model.rotary_emb = type(model.model.rotary_emb)(model.config)

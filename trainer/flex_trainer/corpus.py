@@ -155,22 +155,3 @@ class Corpus:
         if text not in self._cache:
             self._cache[text] = self._encode(text)
         return self._cache[text]
-
-
-def batches(samples: Sequence[Sample], tokens: int, seed: str) -> list[list[Sample]]:
-    """Group samples of like length into batches of at most ``tokens``, padding included.
-
-    Every sample is in one batch; the batches come in random order.
-    """
-    rng = random.Random(seed)
-    keyed = sorted(samples, key=lambda sample: (len(sample.tokens) // 64, rng.random()))
-    grouped: list[list[Sample]] = []
-    for sample in keyed:
-        current = grouped[-1] if grouped else []
-        longest = max([len(sample.tokens), *(len(other.tokens) for other in current)])
-        if not grouped or longest * (len(current) + 1) > tokens:
-            grouped.append([sample])
-        else:
-            current.append(sample)
-    rng.shuffle(grouped)
-    return grouped

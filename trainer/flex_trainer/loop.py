@@ -10,11 +10,10 @@ from torch import Tensor
 
 from flex_trainer import checkpoint, fourier, lora, losses, schedule
 from flex_trainer.checkpoint import Progress
-from flex_trainer.corpus import UNLABELLED, Sample
+from flex_trainer.corpus import Sample
+from flex_trainer.packing import Row, pack, split
 from flex_trainer.recipe import Recipe
 from flex_trainer.sophia import SophiaG
-
-PADDING_ID = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,30 +132,41 @@ class Trainer:
 
     def _gradient(self, batch: Sequence[Sample]) -> tuple[float, int]:
         """Gradients of the mean loss to the masters; gives the loss in nats and its labels."""
-        ids, labels, weights = collate(batch, self._device)  # (B, T) each
-        hidden = self._core.model(input_ids=ids).last_hidden_state  # (B, T, d)
-        total = losses.loss_sum(hidden, self._head, labels, weights)
-        count = int((labels[:, 1:] != UNLABELLED).sum())
-        weight = float(weights[:, 1:][labels[:, 1:] != UNLABELLED].sum())
-        torch.autograd.backward(total / max(weight, 1.0))
-        self.masters.take_gradients()
-        return float(total.detach()) / max(weight, 1.0), count
+        rows = self._rows(batch)
+        weight = max(sum(row.weight for row in rows), 1.0)
+        total = 0.0
+        for row in rows:
+            loss = losses.loss_sum(self._hidden(row), self._head, row.labels, row.weights)
+            torch.autograd.backward(loss / weight)
+            self.masters.take_gradients()
+            total += float(loss.detach())
+        return total / weight, sum(row.count for row in rows)
 
     def _estimate_hessian(self, step: int, batch: Sequence[Sample]) -> float | None:
         """Gauss-Newton-Bartlett: the squared gradient on labels that the model itself draws."""
         if not isinstance(self._optimizer, SophiaG) or step % self._recipe.hessian_every:
             return None
-        ids, labels, _ = collate(batch, self._device)
         generator = torch.Generator(self._device).manual_seed(self._recipe.seed * 1_000_003 + step)
-        hidden = self._core.model(input_ids=ids).last_hidden_state
-        sampled = losses.sample_labels(hidden, self._head, labels, generator)
-        self._hessian_labels = max(1, int((sampled != UNLABELLED).sum()))
-        sampled_loss = losses.loss_sum(hidden, self._head, sampled)
-        torch.autograd.backward(sampled_loss / self._hessian_labels)
-        self.masters.take_gradients()
+        rows = self._rows(batch)
+        self._hessian_labels = max(1, sum(row.count for row in rows))
+        for row in rows:
+            drawn = losses.loss_sum(self._hidden(row), self._head, row.labels, generator=generator)
+            torch.autograd.backward(drawn / self._hessian_labels)
+            self.masters.take_gradients()
         self._optimizer.update_hessian()
         self.masters.clear_gradients()
         return self._optimizer.unclipped_share(self._hessian_labels)
+
+    def _rows(self, batch: Sequence[Sample]) -> list[Row]:
+        groups = split(batch, self._recipe.row_tokens)
+        return [pack(group, self._device) for group in groups]
+
+    def _hidden(self, row: Row) -> Tensor:
+        """Last hidden states, (1, T, d)."""
+        hidden: Tensor = self._core.model(
+            input_ids=row.ids, position_ids=row.positions, lengths=row.lengths
+        ).last_hidden_state
+        return hidden
 
     def _penalize(self, step: int, steps: int) -> float | None:
         """Add the regularizer's gradient to that of the loss."""
@@ -199,20 +209,3 @@ def make_optimizer(parameters: Sequence[Tensor], recipe: Recipe) -> torch.optim.
         rho=recipe.rho,
         weight_decay=recipe.weight_decay,
     )
-
-
-def collate(batch: Sequence[Sample], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Ids, labels and weights of a batch, (B, T) each, padded on the right.
-
-    Attention is causal, so what stands right of a sample cannot reach it: no mask is needed.
-    """
-    length = max(len(sample.tokens) for sample in batch)
-    ids = torch.full((len(batch), length), PADDING_ID, dtype=torch.long)
-    labels = torch.full((len(batch), length), UNLABELLED, dtype=torch.long)
-    weights = torch.ones((len(batch), length), dtype=torch.float32)
-    for row, sample in enumerate(batch):
-        size = len(sample.tokens)
-        ids[row, :size] = torch.tensor(sample.tokens)
-        labels[row, :size] = torch.tensor(sample.labels)
-        weights[row, :size] = torch.tensor(sample.weights)
-    return ids.to(device), labels.to(device), weights.to(device)

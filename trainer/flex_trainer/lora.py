@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from flex_assist.models.lora_gguf import LoraModule
 from flex_trainer.fourier import Update
+from flex_trainer.kernels import LoraLinear
 
 ALPHA_PER_RANK = 2
 ADAPTER = "default"
@@ -31,6 +32,7 @@ def attach(model: nn.Module, rank: int, seed: int) -> PeftModel:
         bias="none",
         task_type="CAUSAL_LM",
     )
+    config._register_custom_module({nn.Linear: LoraLinear})
     with warnings.catch_warnings():
         # PEFT asks transformers by a name that is going away.
         warnings.simplefilter("ignore", FutureWarning)
@@ -70,11 +72,15 @@ class Masters:
         return cls(working=working, masters=masters, names=[n for n, _ in pairs], index=index)
 
     def take_gradients(self) -> None:
-        """Move the gradients of the working copies to the masters."""
+        """Add the gradients of the working copies to those of the masters."""
         for working, master in zip(self.working, self.masters, strict=True):
-            if working is not master:
-                master.grad = None if working.grad is None else working.grad.float()
-                working.grad = None
+            if working is master or working.grad is None:
+                continue
+            if master.grad is None:
+                master.grad = working.grad.float()
+            else:
+                master.grad += working.grad
+            working.grad = None
 
     @torch.no_grad()
     def publish(self) -> None:

@@ -4,46 +4,61 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 # 256 rows of 49,152 logits in float32 are 50 MB.
 CHUNK_ROWS = 256
 UNLABELLED = -100
+# Labels are drawn in two stages: a block of the vocabulary, then an id in it.
+DRAW_BLOCK = 256
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
     """Sum of the cross-entropies of ``hidden @ weight.T``, some rows at a time.
 
-    The gradient of the hidden states is computed in the forward pass, while the logits are there,
-    so that neither pass ever holds more than a chunk of them. The weight is frozen.
+    The gradient of the hidden states is computed in the forward pass, while the probabilities are
+    there, so that neither pass ever holds more than a chunk of them. The weight is frozen.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, row_weights: Tensor
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        labels: Tensor,
+        row_weights: Tensor,
+        generator: torch.Generator | None,
     ) -> Tensor:
         total = hidden.new_zeros((), dtype=torch.float32)
         gradient = torch.empty_like(hidden)
         for start in range(0, hidden.shape[0], CHUNK_ROWS):
             rows = slice(start, start + CHUNK_ROWS)
-            target, scale = labels[rows, None], row_weights[rows, None]
-            logits = (hidden[rows] @ weight.T).float()  # (C, V)
-            normalizer = torch.logsumexp(logits, dim=-1, keepdim=True)  # (C, 1)
-            total += ((normalizer - logits.gather(1, target)) * scale).sum()
+            scale = row_weights[rows, None]
+            # softmax is one pass of vector code; exp() and logsumexp() alone cost ten times as
+            # much on some processors.
+            probability = torch.softmax(hidden[rows] @ weight.T, -1, dtype=torch.float32)  # (C, V)
+            target = labels[rows] if generator is None else draw(probability, generator)
+            target = target[:, None]
+            likely = probability.gather(1, target).clamp_min_(torch.finfo(torch.float32).tiny)
+            total -= (likely.log_() * scale).sum()
             # Gradient of the cross-entropy: softmax minus the one-hot label.
-            probability = logits.sub_(normalizer).exp_()
-            probability.scatter_add_(1, target, torch.full_like(normalizer, -1.0))
-            gradient[rows] = probability.mul_(scale).to(hidden.dtype) @ weight
+            probability.scatter_add_(1, target, torch.full_like(scale, -1.0))
+            gradient[rows] = (probability.to(hidden.dtype) @ weight) * scale
         ctx.save_for_backward(gradient)
         return total
 
     @staticmethod
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return gradient * outer[0].to(gradient.dtype), None, None, None
+        return gradient * outer[0].to(gradient.dtype), None, None, None, None
 
 
-def loss_sum(hidden: Tensor, head: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+def loss_sum(
+    hidden: Tensor,
+    head: Tensor,
+    labels: Tensor,
+    weights: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
     """Sum of -log p of the labels, in nats.
 
     Args:
@@ -52,6 +67,8 @@ def loss_sum(hidden: Tensor, head: Tensor, labels: Tensor, weights: Tensor | Non
         labels: Ids, (B, T); ``UNLABELLED`` where there is none. Not shifted: position t is judged
             by ``labels[:, t + 1]``.
         weights: Of each label, (B, T); 1 without.
+        generator: With it each label is replaced by one drawn from the model's own distribution
+            (Gauss-Newton-Bartlett).
     """
     wanted = labels[:, 1:]
     chosen = wanted != UNLABELLED
@@ -59,26 +76,30 @@ def loss_sum(hidden: Tensor, head: Tensor, labels: Tensor, weights: Tensor | Non
     scale = torch.ones_like(targets, dtype=torch.float32)
     if weights is not None:
         scale = weights[:, 1:][chosen].float()
-    total: Tensor = _ChunkedCrossEntropy.apply(rows, head, targets, scale)  # type: ignore[no-untyped-call]
+    total: Tensor = _ChunkedCrossEntropy.apply(rows, head, targets, scale, generator)  # type: ignore[no-untyped-call]
     return total
 
 
-@torch.no_grad()
-def sample_labels(
-    hidden: Tensor, head: Tensor, labels: Tensor, generator: torch.Generator
-) -> Tensor:
-    """Labels drawn from the model's own distribution at the labelled positions (GNB).
+def draw(probability: Tensor, generator: torch.Generator) -> Tensor:
+    """An index of each row by its probabilities, (C, V) to (C,).
 
-    Same shapes as ``loss_sum``; the result is like ``labels``.
+    By the inverse of the cumulated sum, in two stages, so that only V / ``DRAW_BLOCK`` +
+    ``DRAW_BLOCK`` numbers of a row are cumulated.
     """
-    sampled = torch.full_like(labels, UNLABELLED)
-    chosen = labels[:, 1:] != UNLABELLED
-    rows = hidden[:, :-1][chosen]
-    drawn = torch.empty(rows.shape[0], dtype=labels.dtype, device=labels.device)
-    for start in range(0, rows.shape[0], CHUNK_ROWS):
-        logits = (rows[start : start + CHUNK_ROWS] @ head.T).float()
-        probability = functional.softmax(logits, dim=-1)
-        picked = torch.multinomial(probability, 1, generator=generator)
-        drawn[start : start + CHUNK_ROWS] = picked[:, 0]
-    sampled[:, 1:][chosen] = drawn
-    return sampled
+    rows, size = probability.shape
+    block = DRAW_BLOCK if size % DRAW_BLOCK == 0 else size
+    blocks = probability.view(rows, -1, block)  # (C, V / S, S)
+    uniform = torch.rand(rows, 1, generator=generator, device=probability.device)
+    first, left = _invert(blocks.sum(-1), uniform)
+    inside = blocks[torch.arange(rows, device=probability.device), first]
+    second, _ = _invert(inside, left / inside.sum(-1, keepdim=True).clamp_min_(1e-30))
+    return first * block + second
+
+
+def _invert(weights: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the cumulated weights pass ``uniform`` of their sum, and how far into that weight."""
+    cumulated = weights.cumsum(-1)
+    wanted = uniform * cumulated[:, -1:]
+    found = torch.searchsorted(cumulated, wanted, right=True).clamp_max_(weights.shape[1] - 1)
+    before = (cumulated - weights).gather(1, found)
+    return found[:, 0], (wanted - before).clamp_min_(0.0)

@@ -10,8 +10,9 @@ from typing import Any
 from flex_assist.engine.local import LocalEngine
 from flex_assist.engine.protocol import Weights
 from flex_trainer import lora
-from flex_trainer.corpus import Corpus, batches
+from flex_trainer.corpus import Corpus
 from flex_trainer.loop import Trainer
+from flex_trainer.packing import batches
 from flex_trainer.recipe import Recipe
 
 STEPS = 4

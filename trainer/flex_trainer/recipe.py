@@ -11,7 +11,8 @@ class Recipe:
     """Everything that decides the weights, besides the data and the base.
 
     Attributes:
-        batch_tokens: Tokens of a step, padding included.
+        batch_tokens: Tokens of a step.
+        row_tokens: Tokens that go through the model at once; a step is as many rows as it needs.
         hessian_every: Steps between two estimates of the Hessian.
         penalty_share: |grad penalty| / |grad loss| that the regularizer aims at.
         shrink: What the trained update is multiplied by before it is exported: below 1 the model
@@ -24,6 +25,7 @@ class Recipe:
     rank: int = 16
     learning_rate: float = LEARNING_RATE["sophia"]
     batch_tokens: int = 1280
+    row_tokens: int = 640
     hessian_every: int = 10
     rho: float = 2.0
     beta_momentum: float = 0.9

@@ -13,7 +13,8 @@ from flex_assist.models.fim import FimTokens
 from flex_assist.prompt.builder import assemble, outline
 from flex_assist.repository.documents import Document
 from flex_trainer import corpus as module
-from flex_trainer.corpus import UNLABELLED, Corpus, batches
+from flex_trainer.corpus import UNLABELLED, Corpus
+from flex_trainer.packing import batches
 
 FIM = FimTokens(suffix_id=11, prefix_id=12, middle_id=13, end_id=0)
 SETTINGS = PromptSettings()
@@ -127,8 +128,7 @@ def test_batches_keep_every_sample_once_within_the_limit(vocabulary):
     grouped = batches(found, 1280, "0")
     assert sorted(s.tokens for batch in grouped for s in batch) == sorted(s.tokens for s in found)
     for batch in grouped:
-        longest = max(len(sample.tokens) for sample in batch)
-        assert longest * len(batch) <= 1280 or len(batch) == 1
+        assert sum(len(sample.tokens) for sample in batch) <= 1280 or len(batch) == 1
 
 
 def test_control_tokens_in_source_are_text(vocabulary):

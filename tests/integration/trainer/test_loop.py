@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from flex_trainer import checkpoint, fourier
-from flex_trainer.loop import Trainer, collate
+from flex_trainer.loop import Trainer
 from flex_trainer.recipe import Recipe
 
 _spec = importlib.util.spec_from_file_location("tiny", Path(__file__).with_name("conftest.py"))
@@ -83,8 +83,7 @@ def test_in_bfloat16_the_working_copies_are_the_masters_rounded():
         assert torch.equal(working, master.to(torch.bfloat16))
 
 
-def test_padding_does_not_reach_the_loss():
-    """A batch of unequal lengths has the loss of its samples one by one."""
+def test_a_batch_has_the_loss_of_its_samples_one_by_one():
     one = trainer()
     batch = tiny.tiny_batches(1)[0]
     together, labels = one._gradient(batch)
@@ -95,11 +94,18 @@ def test_padding_does_not_reach_the_loss():
     assert labels == sum(count for _, count in alone)
 
 
-def test_collate_pads_on_the_right_without_labels():
-    ids, labels, weights = collate(tiny.tiny_batches(1)[0], torch.device("cpu"))
-    lengths = [len(sample.tokens) for sample in tiny.tiny_batches(1)[0]]
-    assert ids.shape == labels.shape == weights.shape == (4, max(lengths))
-    assert [int((row != -100).sum()) for row in labels] == lengths
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_how_a_batch_is_cut_into_rows_does_not_matter(dtype):
+    found, close = [], 1e-6 if dtype == torch.float32 else 1e-3
+    for row_tokens in (1, 30, 10_000):
+        one = trainer(replace(RECIPE, row_tokens=row_tokens), dtype=dtype)
+        loss, labels = one._gradient(tiny.tiny_batches(1)[0])
+        found.append((loss, labels, [master.grad for master in one.masters.masters]))
+    for loss, labels, gradients in found[1:]:
+        assert loss == pytest.approx(found[0][0], rel=1e-4 if dtype == torch.float32 else 5e-3)
+        assert labels == found[0][1]
+        for left, right in zip(gradients, found[0][2], strict=True):
+            torch.testing.assert_close(left, right, rtol=0.05, atol=close)
 
 
 def test_b_moves_only_from_the_first_step_and_a_follows():

@@ -37,19 +37,27 @@ def test_value_and_gradient_equal_the_plain_loss(monkeypatch, chunk):
     torch.testing.assert_close(our_gradient, gradient, rtol=1e-5, atol=1e-6)
 
 
-def test_sampled_labels_follow_the_model():
-    hidden = torch.zeros(1, 2001, 2)
-    head = torch.zeros(3, 2)
-    head[2, 0], hidden[..., 0] = 2.0, 1.0
-    labels = torch.zeros(1, 2001, dtype=torch.long)
+@pytest.mark.parametrize("block", [2, 3, 4])
+def test_drawn_labels_follow_the_model(monkeypatch, block):
+    """In one stage (3 does not divide 4) and in two."""
+    monkeypatch.setattr(losses, "DRAW_BLOCK", block)
+    expected = torch.tensor([0.1, 0.0, 0.25, 0.65])
+    drawn = losses.draw(expected.expand(20_000, 4), torch.Generator().manual_seed(0))
+    shares = torch.bincount(drawn, minlength=4) / 20_000
+    torch.testing.assert_close(shares, expected, atol=0.012, rtol=0.0)
+    assert shares[1] == 0
+
+
+def test_with_a_generator_the_loss_is_that_of_drawn_labels(monkeypatch):
+    hidden, head, labels, weights = example()
+    picked = torch.arange((labels[:, 1:] != losses.UNLABELLED).sum()) % 30
+    monkeypatch.setattr(losses, "draw", lambda probability, generator: picked)
     generator = torch.Generator().manual_seed(0)
-    drawn = losses.sample_labels(hidden, head, labels, generator)[0, 1:]
-    share = float((drawn == 2).float().mean())
-    expected = float(torch.softmax(torch.tensor([0.0, 0.0, 2.0]), 0)[2])
-    assert share == pytest.approx(expected, abs=0.04)
-
-
-def test_nothing_is_sampled_where_there_is_no_label():
-    hidden, head, labels, _ = example()
-    drawn = losses.sample_labels(hidden.detach(), head, labels, torch.Generator().manual_seed(0))
-    assert torch.equal(drawn[:, 1:] == losses.UNLABELLED, labels[:, 1:] == losses.UNLABELLED)
+    ours = losses.loss_sum(hidden, head, labels, weights, generator)
+    (our_gradient,) = torch.autograd.grad(ours, hidden)
+    drawn = labels.clone()
+    drawn[:, 1:][labels[:, 1:] != losses.UNLABELLED] = picked
+    expected = plain(hidden, head, drawn, weights)
+    (gradient,) = torch.autograd.grad(expected, hidden)
+    torch.testing.assert_close(ours, expected)
+    torch.testing.assert_close(our_gradient, gradient, rtol=1e-5, atol=1e-6)

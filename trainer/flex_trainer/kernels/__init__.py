@@ -1,0 +1,6 @@
+"""Parts of a decoder with hand-written gradients: less time and memory than automatic ones."""
+
+from flex_trainer.kernels.install import install
+from flex_trainer.kernels.lora_linear import LoraLinear
+
+__all__ = ["LoraLinear", "install"]

@@ -1,0 +1,91 @@
+"""Samples packed one behind the other: no padding, and no document sees another."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from flex_trainer.corpus import Sample
+from flex_trainer.losses import UNLABELLED
+
+# Samples among which batches are put together: first-fit takes time with the square of it.
+WINDOW = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Row:
+    """Documents as one row of T tokens.
+
+    Attributes:
+        ids: (1, T).
+        positions: (1, T), from 0 in each document.
+        labels: (1, T); a document's first token has none: it is nobody's successor.
+        weights: Of the labels, (1, T).
+        lengths: Tokens of each document.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    labels: Tensor
+    weights: Tensor
+    lengths: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of labels."""
+        return int((self.labels != UNLABELLED).sum())
+
+    @property
+    def weight(self) -> float:
+        """Sum of the labels' weights."""
+        return float(self.weights[self.labels != UNLABELLED].sum())
+
+
+def pack(samples: Sequence[Sample], device: torch.device) -> Row:
+    """One row of all samples, in their order."""
+
+    def row(values: list[int] | list[float], dtype: torch.dtype) -> Tensor:
+        return torch.tensor([values], dtype=dtype, device=device)
+
+    return Row(
+        ids=row([token for sample in samples for token in sample.tokens], torch.long),
+        positions=row([at for sample in samples for at in range(len(sample.tokens))], torch.long),
+        labels=row(
+            [label for sample in samples for label in (UNLABELLED, *sample.labels[1:])], torch.long
+        ),
+        weights=row([weight for sample in samples for weight in sample.weights], torch.float32),
+        lengths=tuple(len(sample.tokens) for sample in samples),
+    )
+
+
+def batches(samples: Sequence[Sample], tokens: int, seed: str) -> list[list[Sample]]:
+    """What each step sees: at most ``tokens`` tokens, in random order; every sample once.
+
+    ``samples`` come in random order already; some at a time are put together well.
+    """
+    found = []
+    for start in range(0, len(samples), WINDOW):
+        found.extend(split(samples[start : start + WINDOW], tokens))
+    random.Random(seed).shuffle(found)
+    return found
+
+
+def split(samples: Sequence[Sample], tokens: int) -> list[list[Sample]]:
+    """Groups of at most ``tokens`` tokens, as few and as even as first-fit makes them.
+
+    A longer sample is a group of its own. Every sample is in one group.
+    """
+    groups: list[list[Sample]] = []
+    room: list[int] = []
+    for sample in sorted(samples, key=lambda one: -len(one.tokens)):
+        size = len(sample.tokens)
+        at = next((at for at, left in enumerate(room) if size <= left), None)
+        if at is None:
+            groups.append([sample])
+            room.append(tokens - size)
+        else:
+            groups[at].append(sample)
+            room[at] -= size
+    return groups

@@ -118,6 +118,14 @@ class TrainingSettings:
     rank: int = setting(16, "rank of the update", low=1, high=256)
     learning_rate: float = setting(0.0, "peak learning rate; 0 takes the optimizer's", low=0)
     epochs: float = setting(3.0, "most passes over the data", low=0.01, high=100)
+    steps: int = setting(0, "steps of each adapter; 0 plans them by the budget", low=0)
+    memory_mb: int = setting(0, "most memory to plan with, in MB; 0 takes what is free", low=0)
+    parallel: str = setting(
+        "data",
+        "what several processes share: each step's data, that and the base's weights, or the "
+        "languages",
+        choices=("data", "sharded", "languages"),
+    )
     threads: int = setting(0, "threads for training; 0 takes the machine's cores", low=0, high=512)
     seed: int = setting(0, "seed of the split, the samples and the weights", low=0)
 

@@ -1,6 +1,6 @@
 """Writing a LoRA adapter, or its sum with the base, as GGUF."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,14 +28,15 @@ class LoraModule:
         module: Its path, e.g. ``model.layers.0.self_attn.q_proj``.
         a: (r, in), float32.
         b: (out, r), float32.
-        weight: The frozen weight that it was trained on, (out, in): the layout is checked by it.
+        weight: Gives the frozen weight that it was trained on, (out, in): the layout is checked by
+            it. Asked for when needed, so that they are not all in memory at once.
     """
 
     module: str
     a: NDArray[np.float32]
     b: NDArray[np.float32]
     scale: float
-    weight: NDArray[np.float32] | None = None
+    weight: Callable[[], NDArray[np.float32]] | None = None
 
 
 def write_lora(base: Path, target: Path, modules: Mapping[str, LoraModule]) -> None:
@@ -99,10 +100,10 @@ def check_layout(reader: gguf.GGUFReader, plan: Layout, modules: Mapping[str, Lo
             raise ExportError(f"the base has no tensor {name!r} for {module.module!r}")
         if module.weight is None:
             continue
-        stored = tensor_values(tensors[name])
-        fit = _cosine(plan.to_gguf(name, module.weight), stored)
+        stored, trained = tensor_values(tensors[name]), module.weight()
+        fit = _cosine(plan.to_gguf(name, trained), stored)
         if fit < LEAST_COSINE:
-            other = _cosine(module.weight, stored)
+            other = _cosine(trained, stored)
             raise ExportError(
                 f"{name!r} does not match the weight that was trained (cosine {fit:.4f}, "
                 f"without re-ordering {other:.4f}); the adapter would be wrong, nothing is written"

@@ -27,10 +27,10 @@ from flex_assist.models.fim import FimTokens
 from flex_assist.models.quantized import F16, write_model
 from flex_assist.repository.documents import Document
 from flex_trainer import base_model, export, lora
-from flex_trainer.adapt import planned_batches
 from flex_trainer.corpus import Corpus
 from flex_trainer.loop import Trainer
 from flex_trainer.lora import Masters
+from flex_trainer.packing import planned_batches
 from flex_trainer.recipe import Recipe
 
 FIM = FimTokens(suffix_id=11, prefix_id=12, middle_id=13, end_id=0)

@@ -16,8 +16,13 @@ from flex_trainer import kernels
 WEIGHT = ".weight"
 
 
-def load_base(path: Path, device: torch.device, dtype: torch.dtype) -> LlamaForCausalLM:
+def load_base(
+    path: Path, device: torch.device, dtype: torch.dtype, *, plain: bool = False
+) -> LlamaForCausalLM:
     """Build the model that a GGUF file holds, frozen, on ``device``.
+
+    Args:
+        plain: As transformers has it, without the trainer's kernels.
 
     Raises:
         ModelError: The file is damaged or its family is not supported.
@@ -29,7 +34,8 @@ def load_base(path: Path, device: torch.device, dtype: torch.dtype) -> LlamaForC
     with torch.device("meta"):
         model = LlamaForCausalLM(config)
     _fill(model, _tensors(reader, plan, model, dtype))
-    kernels.install(model)
+    if not plain:
+        kernels.install(model)
     model.requires_grad_(False)
     model.config.use_cache = False
     return model.to(device).eval()

@@ -44,6 +44,10 @@ class Budget:
     seconds: float
     started_s: float
 
+    def spent_s(self) -> float:
+        """Seconds since the command began."""
+        return time.monotonic() - self.started_s
+
     def left_s(self) -> float:
         """Seconds that the plan may still use."""
         return self.started_s + AIM * self.seconds - time.monotonic()

@@ -1,25 +1,29 @@
 """Checkpoints of a run: whole or not there, without pickle.
 
-A checkpoint is one folder of safetensors and JSON that appears by a rename; the one before it is
-removed only then. Everything else that a step needs (its batch, its random draws) follows from the
-seed and the step's number.
+A checkpoint is one folder of safetensors and JSON that appears by a rename. The one before it is
+kept: should the newest turn out to be damaged, little is lost. Everything else that a step needs
+(its batch, its random draws) follows from the seed and the step's number.
 """
 
+import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from flex_assist.errors import DataError
+from flex_assist.files import write_atomically, write_json_atomically
 from flex_assist.locations import private_directory
 
 PREFIX = "step-"
+STATE_FILE, RECORD_FILE = "state.safetensors", "progress.json"
+KEPT = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +35,8 @@ class Progress:
         tokens: Labelled tokens seen.
         seconds: Training time so far.
         strength: The regularizer's lambda.
+        losses: Of each step, nats a label.
+        recoveries: How often the run blew up; with it the rate is lower and rho higher.
     """
 
     step: int
@@ -38,21 +44,31 @@ class Progress:
     seconds: float
     strength: float
     losses: tuple[float, ...] = ()
+    recoveries: int = 0
+    rate_scale: float = 1.0
+    rho_scale: float = 1.0
 
 
-def save(folder: Path, progress: Progress, tensors: Mapping[str, Tensor]) -> Path:
-    """Write a checkpoint and drop the older ones."""
+def save(folder: Path, progress: Progress, tensors: Mapping[str, Tensor], run: str) -> Path:
+    """Write a checkpoint; the one before it is kept, older ones are dropped.
+
+    Args:
+        run: Names the run: its data, base and recipe.
+    """
     private_directory(folder)
     target = folder / f"{PREFIX}{progress.step:07d}"
     part = folder / f".{target.name}.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(mode=0o700)
-    write_tensors(part / "state.safetensors", tensors)
-    (part / "progress.json").write_text(json.dumps(asdict(progress)))
+    content = to_bytes(dict(tensors))
+    digest = hashlib.sha256(content).hexdigest()
+    record = {"run": run, "sha256": digest, "progress": asdict(progress)}
+    write_atomically(part / STATE_FILE, lambda file: _write(file, content))
+    write_json_atomically(part / RECORD_FILE, record)
     if target.exists():
         shutil.rmtree(target)
     part.rename(target)
-    for older in _all(folder)[:-1]:
+    for older in _all(folder)[:-KEPT]:
         shutil.rmtree(older, ignore_errors=True)
     return target
 
@@ -64,24 +80,41 @@ def write_tensors(
     path.write_bytes(to_bytes(dict(tensors), metadata=metadata))
 
 
-def latest(folder: Path) -> tuple[Progress, dict[str, Tensor]] | None:
-    """The newest checkpoint, or None.
+def latest(
+    folder: Path, run: str, tell: Callable[[str], None]
+) -> tuple[Progress, dict[str, Tensor]] | None:
+    """The newest checkpoint that is whole, or None.
+
+    Args:
+        tell: Told of each that is damaged.
 
     Raises:
-        DataError: It is damaged.
+        DataError: A checkpoint is of another run.
     """
-    found = _all(folder)
-    if not found:
-        return None
-    newest = found[-1]
-    try:
-        record = json.loads((newest / "progress.json").read_text())
-        record["losses"] = tuple(record["losses"])
-        return Progress(**record), load_file(str(newest / "state.safetensors"))
-    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
+    for path in reversed(_all(folder)):
+        try:
+            return _read(path, run)
+        except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
+            tell(f"the checkpoint {path.name} is damaged ({error}); taking the one before")
+    return None
+
+
+def _read(path: Path, run: str) -> tuple[Progress, dict[str, Tensor]]:
+    record = json.loads((path / RECORD_FILE).read_text())
+    content = (path / STATE_FILE).read_bytes()
+    if hashlib.sha256(content).hexdigest() != record["sha256"]:
+        raise ValueError("its content has changed")
+    if record["run"] != run:
         raise DataError(
-            f"the checkpoint {newest} cannot be read ({error}); run without --resume"
-        ) from error
+            f"the checkpoint {path} is of another model, other data or another recipe; "
+            "run without --resume"
+        )
+    values = record["progress"]
+    return Progress(**{**values, "losses": tuple(values["losses"])}), from_bytes(content)
+
+
+def _write(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
 
 
 def _all(folder: Path) -> list[Path]:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -39,6 +39,9 @@ def command(
         Path | None, typer.Option(help="file with a list of paths: learn from exactly these")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="seed of everything drawn", min=0)] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="steps of each adapter, whatever the budget", min=1)
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with a stopped run")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="only show what would be learnt from")
@@ -58,7 +61,10 @@ def command(
         "training.optimizer": optimizer,
         "training.regularizer": regularizer,
         "training.seed": seed,
+        "training.steps": steps,
     }
+    if resume and (language or train_files or any(v is not None for v in flags.values())):
+        raise ConfigError("--resume goes on with what was asked for; leave the other options out")
     settings = config.load(locate(), root, flags)
     languages = tuple(language) if language else None
     files = _listed(train_files) if train_files else None
@@ -100,8 +106,9 @@ def _adapt(
 
         device.keep_memory()
         from flex_trainer import events
-        from flex_trainer.adapt import AdaptOptions, Interrupted, adapt
+        from flex_trainer.adapt import AdaptOptions, adapt
         from flex_trainer.budget import parse_seconds
+        from flex_trainer.job import Interrupted
     except ModuleNotFoundError as error:
         raise MissingExtraError("training", "train") from error
     options = AdaptOptions(
@@ -115,7 +122,7 @@ def _adapt(
     if json_events:
         display = contextlib.nullcontext(events.json_lines)
     elif as_json or not sys.stderr.isatty():
-        display = contextlib.nullcontext(events.silent)
+        display = contextlib.nullcontext(events.notes_only)
     else:
         display = events.Display()
     try:
@@ -127,7 +134,8 @@ def _adapt(
     if as_json:
         print_json(asdict(result))
     else:
-        _show(result.languages, result.seconds)
+        _show(result.languages)
+        say(_comparison(result.plan, result.seconds))
     raise typer.Exit(0 if result.promoted else EXIT_NOTHING_PROMOTED)
 
 
@@ -150,13 +158,20 @@ def _stop_on_interrupt() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _show(languages: dict[str, dict[str, object]], seconds: float) -> None:
+def _show(languages: dict[str, dict[str, object]]) -> None:
     rows = [
         (name, found["files"], found["verdict"], found["reason"])
         for name, found in languages.items()
     ]
     print_table(("language", "files", "verdict", "reason"), rows)
-    print(f"{seconds:.0f} s")
+
+
+def _comparison(plan: dict[str, Any], seconds: float) -> str:
+    expected, measured = plan["predicted"], plan["measured"]
+    return (
+        f"{seconds:.0f} s, {measured['memory_mb']:.0f} MB "
+        f"(planned: {expected['total_s']:.0f} s, {expected['memory_mb']:.0f} MB)"
+    )
 
 
 def _show_plan(

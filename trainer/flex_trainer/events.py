@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
+from flex_assist.cli.output import printable, say
+
 PHASES = ("mine", "load", "plan", "train", "export", "gate", "promote", "done")
 
 
@@ -17,6 +19,7 @@ class Event:
         language: The adapter that is worked on, if any.
         loss: Nats a token, smoothed.
         eta_s: Seconds to the end of the phase.
+        note: Something that people should read: the plan, or what went wrong and was mended.
     """
 
     phase: str
@@ -26,6 +29,7 @@ class Event:
     loss: float | None = None
     tokens_per_s: float | None = None
     eta_s: float | None = None
+    note: str | None = None
 
 
 Listener = Callable[[Event], None]
@@ -33,6 +37,12 @@ Listener = Callable[[Event], None]
 
 def silent(event: Event) -> None:
     """Tell nobody."""
+
+
+def notes_only(event: Event) -> None:
+    """What people should read, to standard error."""
+    if event.note:
+        say(event.note)
 
 
 def json_lines(event: Event) -> None:
@@ -78,6 +88,8 @@ class Display:
 
     def show(self, event: Event) -> None:
         """Draw the event."""
+        if event.note:
+            self._progress.console.print(printable(event.note), markup=False, highlight=False)
         key = (event.phase, event.language)
         if key not in self._tasks:
             self._finish_others()

@@ -1,32 +1,56 @@
 """The training loop: one story, from top to bottom."""
 
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from flex_trainer import checkpoint, fourier, lora, losses, schedule
+from flex_trainer import checkpoint, fourier, lora, losses, memory, packing, recovery, schedule
 from flex_trainer.checkpoint import Progress
-from flex_trainer.corpus import Sample
+from flex_trainer.corpus import UNLABELLED, Sample
+from flex_trainer.kernels.recompute import recompute_layers
+from flex_trainer.memory import OutOfMemory
 from flex_trainer.packing import Row, pack, split
+from flex_trainer.parallel import Workers
 from flex_trainer.recipe import Recipe
+from flex_trainer.recovery import DivergedError, LossWatch
 from flex_trainer.sophia import SophiaG
+
+# Steps between two copies of the state in memory, to which a run that blew up goes back.
+KEEP_EVERY = 20
+# Shorter rows save no more memory: most documents are longer.
+LEAST_ROW_TOKENS = 160
+IDLE = Sample(tokens=(0,), labels=(UNLABELLED,), weights=(0.0,))
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepReport:
-    """One step, for whoever watches."""
+    """One step, for whoever watches.
+
+    Attributes:
+        tokens: Of the whole batch.
+        notes: What went wrong, and what was done about it.
+    """
 
     step: int
     steps: int
     loss: float
     tokens: int
-    tokens_per_s: float
-    unclipped_share: float | None
-    penalty: float | None
+    seconds: float
+    unclipped_share: float | None = None
+    penalty: float | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Tokens of the batch over the step's time."""
+        return self.tokens / self.seconds
 
 
 class Trainer:
@@ -36,6 +60,7 @@ class Trainer:
         model: The base with its LoRA attached.
         batches: What each step sees; their number is the number of steps.
         factors: For the regularizer ``activation``: ``moments.input_factors``.
+        workers: This process among those that train together.
     """
 
     def __init__(
@@ -44,59 +69,80 @@ class Trainer:
         recipe: Recipe,
         batches: Sequence[Sequence[Sample]],
         factors: Mapping[str, Tensor] | None = None,
+        workers: Workers | None = None,
     ) -> None:
-        self._model, self._recipe, self._batches = model, recipe, batches
+        self._recipe, self._batches = recipe, batches
+        self._workers = workers or Workers()
         self._device = torch.device(recipe.device)
         self._core = model.get_base_model()
         self._head: Tensor = self._core.get_output_embeddings().weight
+        self._row_tokens = recipe.row_tokens
+        self._use_checkpointing(recipe.checkpointing)
         self.masters = lora.Masters.of(model)
         orders = recipe.seed if recipe.regularizer == "permuted" else None
         self._updates = lora.updates(model, self.masters, orders, factors)
         self._optimizer = make_optimizer(self.masters.masters, recipe)
         self._strength = fourier.Strength(share=recipe.penalty_share)
         self._hessian_labels = 1
+        self._watch, self._notes = LossWatch(), list[str]()
         self.progress = Progress(step=0, tokens=0, seconds=0.0, strength=0.0)
+        self._good: tuple[Progress, dict[str, Tensor]] | None = None
 
     def run(
         self, *, report: Callable[[StepReport], None], should_stop: Callable[[Progress], bool]
     ) -> Progress:
-        """Train to the end, or until ``should_stop`` says so after a step."""
+        """Train to the end, or until ``should_stop`` says so after a step.
+
+        Raises:
+            DivergedError: The run blew up again and again.
+            OutOfMemory: A step does not fit, however small its rows are.
+        """
         steps = len(self._batches)
-        while self.progress.step < steps and not should_stop(self.progress):
-            started = time.perf_counter()
-            step, batch = self.progress.step, self._batches[self.progress.step]
-            factor = schedule.rate(step, steps)
-            for group in self._optimizer.param_groups:
-                group["lr"] = self._recipe.learning_rate * factor
-            unclipped = self._estimate_hessian(step, batch)
-            loss, labels = self._gradient(batch)
-            penalty = self._penalize(step, steps)
-            torch.nn.utils.clip_grad_norm_(self.masters.masters, self._recipe.gradient_clip)
-            self._step()
-            self.masters.publish()
-            self.masters.clear_gradients()
-            seconds = time.perf_counter() - started
-            before = self.progress
-            self.progress = Progress(
-                step=step + 1,
-                tokens=before.tokens + labels,
-                seconds=before.seconds + seconds,
-                strength=self._strength.value,
-                losses=(*before.losses, round(loss, 5)),
-            )
-            tokens = sum(len(sample.tokens) for sample in batch)
-            report(
-                StepReport(
-                    step=step + 1,
-                    steps=steps,
-                    loss=loss,
-                    tokens=tokens,
-                    tokens_per_s=tokens / seconds,
-                    unclipped_share=unclipped,
-                    penalty=penalty,
-                )
-            )
+        while self.progress.step < steps and not self._workers.any(should_stop(self.progress)):
+            if self._good is None or self.progress.step >= self._good[0].step + KEEP_EVERY:
+                self._good = (self.progress, {k: v.clone() for k, v in self.state().items()})
+            report(self._train_step(self.progress.step, steps))
+        self._good = None
         return self.progress
+
+    def _train_step(self, step: int, steps: int) -> StepReport:
+        started = time.perf_counter()
+        batch = self._batches[step]
+        rate = self._recipe.learning_rate * schedule.rate(step, steps) * self.progress.rate_scale
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+            if isinstance(self._optimizer, SophiaG):
+                group["rho"] = self._recipe.rho * self.progress.rho_scale
+        self._notes.clear()
+        unclipped = self._within_memory(lambda: self._estimate_hessian(step, batch))
+        loss, labels = self._within_memory(lambda: self._gradient(batch))
+        penalty = self._within_memory(lambda: self._penalize(step, steps))
+        masters = self.masters.masters
+        norm = float(torch.nn.utils.clip_grad_norm_(masters, self._recipe.gradient_clip))
+        wrong = self._watch.verdict(loss, norm)
+        if wrong is None:
+            self._update()
+            self.progress = replace(
+                self.progress,
+                step=step + 1,
+                tokens=self.progress.tokens + labels,
+                strength=self._strength.value,
+                losses=(*self.progress.losses, round(loss, 5)),
+            )
+        else:
+            self._recover(wrong)
+        seconds = time.perf_counter() - started
+        self.progress = replace(self.progress, seconds=self.progress.seconds + seconds)
+        return StepReport(
+            step=self.progress.step,
+            steps=steps,
+            loss=loss,
+            tokens=sum(len(sample.tokens) for sample in batch),
+            seconds=seconds,
+            unclipped_share=unclipped,
+            penalty=penalty,
+            notes=tuple(self._notes),
+        )
 
     def state(self) -> dict[str, Tensor]:
         """Weights and optimizer, for a checkpoint."""
@@ -126,40 +172,54 @@ class Trainer:
         self._strength.value = progress.strength
         self.progress = progress
 
-    def save(self, folder: Any) -> None:
-        """Write a checkpoint."""
-        checkpoint.save(folder, self.progress, self.state())
+    def save(self, folder: Path, run: str) -> None:
+        """Write a checkpoint of the run that ``run`` names."""
+        checkpoint.save(folder, self.progress, self.state(), run)
 
     def _gradient(self, batch: Sequence[Sample]) -> tuple[float, int]:
         """Gradients of the mean loss to the masters; gives the loss in nats and its labels."""
-        rows = self._rows(batch)
-        weight = max(sum(row.weight for row in rows), 1.0)
+        weight = max(sum(packing.weight_of(sample) for sample in batch), 1.0)
         total = 0.0
-        for row in rows:
+        for row in self._rows(batch):
             loss = losses.loss_sum(self._hidden(row), self._head, row.labels, row.weights)
             torch.autograd.backward(loss / weight)
             self.masters.take_gradients()
             total += float(loss.detach())
-        return total / weight, sum(row.count for row in rows)
+        total = self._workers.sum_gradients(self.masters.masters, total)
+        return total / weight, sum(packing.labels_of(sample) for sample in batch)
 
     def _estimate_hessian(self, step: int, batch: Sequence[Sample]) -> float | None:
-        """Gauss-Newton-Bartlett: the squared gradient on labels that the model itself draws."""
-        if not isinstance(self._optimizer, SophiaG) or step % self._recipe.hessian_every:
+        """Gauss-Newton-Bartlett: the squared gradient on labels that the model itself draws.
+
+        Held in the first step: B is zero there, and with it the curvature of A.
+        """
+        if not isinstance(self._optimizer, SophiaG) or step == 0:
             return None
-        generator = torch.Generator(self._device).manual_seed(self._recipe.seed * 1_000_003 + step)
-        rows = self._rows(batch)
-        self._hessian_labels = max(1, sum(row.count for row in rows))
-        for row in rows:
-            drawn = losses.loss_sum(self._hidden(row), self._head, row.labels, generator=generator)
+        if (step - 1) % self._recipe.hessian_every:
+            return None
+        # Of each sample, so that it does not matter who computes it, and in which row.
+        rng = random.Random(f"{self._recipe.seed}:{step}")
+        draws = {id(sample): [rng.random() for _ in sample.tokens] for sample in batch}
+        self._hessian_labels = max(1, sum(packing.labels_of(sample) for sample in batch))
+        for row in self._rows(batch, draws):
+            drawn = losses.loss_sum(self._hidden(row), self._head, row.labels, draws=row.draws)
             torch.autograd.backward(drawn / self._hessian_labels)
             self.masters.take_gradients()
+        self._workers.sum_gradients(self.masters.masters, 0.0)
         self._optimizer.update_hessian()
         self.masters.clear_gradients()
         return self._optimizer.unclipped_share(self._hessian_labels)
 
-    def _rows(self, batch: Sequence[Sample]) -> list[Row]:
-        groups = split(batch, self._recipe.row_tokens)
-        return [pack(group, self._device) for group in groups]
+    def _rows(
+        self, batch: Sequence[Sample], draws: Mapping[int, list[float]] | None = None
+    ) -> list[Row]:
+        """This worker's part of a batch."""
+        shares = [split(share, self._row_tokens) for share in self._workers.share(batch)]
+        rows = [pack(group, self._device, draws) for group in shares[self._workers.rank]]
+        if self._workers.sharded:
+            # All must come by for their part of the base.
+            rows += [pack([IDLE], self._device)] * (max(map(len, shares)) - len(rows))
+        return rows
 
     def _hidden(self, row: Row) -> Tensor:
         """Last hidden states, (1, T, d)."""
@@ -186,11 +246,65 @@ class Trainer:
                 master.grad.add_(gradient, alpha=strength)
         return float(value.detach())
 
-    def _step(self) -> None:
+    def _update(self) -> None:
         if isinstance(self._optimizer, SophiaG):
             self._optimizer.step(labels=self._hessian_labels)
         else:
             self._optimizer.step()
+        self.masters.publish()
+        self.masters.clear_gradients()
+
+    def _recover(self, wrong: str) -> None:
+        """Back to the last state that was good, with smaller steps from there on."""
+        self.masters.clear_gradients()
+        at, count = self.progress.step + 1, self.progress.recoveries + 1
+        if count > recovery.MOST_RECOVERIES or self._good is None:
+            raise DivergedError(
+                f"training blew up {count} times (step {at}: {wrong}); try a lower "
+                f"training.learning_rate than {self._recipe.learning_rate:g}, or another base"
+            )
+        seconds = self.progress.seconds
+        self.restore(*self._good)
+        self.progress = replace(
+            self.progress,
+            seconds=seconds,
+            recoveries=count,
+            rate_scale=recovery.RATE_FACTOR**count,
+            rho_scale=recovery.RHO_FACTOR**count,
+        )
+        self._watch.restart()
+        self._notes.append(
+            f"step {at}: {wrong}; back to step {self.progress.step} with a learning rate of "
+            f"{self.progress.rate_scale:g} times the planned one"
+        )
+
+    def _within_memory(self, work: Callable[[], Result]) -> Result:
+        """Do ``work``; where memory is short, take smaller rows and do it again."""
+        while True:
+            try:
+                with memory.out_of_memory_is_told():
+                    return work()
+            except OutOfMemory:
+                if self._workers.sharded:
+                    raise
+            # Outside of the handler: an exception keeps what its frames held.
+            self.masters.clear_gradients()
+            memory.release()
+            self._step_down()
+
+    def _step_down(self) -> None:
+        if self._row_tokens > LEAST_ROW_TOKENS:
+            self._row_tokens = max(LEAST_ROW_TOKENS, self._row_tokens // 2)
+            self._notes.append(f"memory is short: rows of {self._row_tokens} tokens from now on")
+        elif not self._checkpointing:
+            self._use_checkpointing(True)
+            self._notes.append("memory is short: activations are computed again from now on")
+        else:
+            raise OutOfMemory
+
+    def _use_checkpointing(self, wanted: bool) -> None:
+        self._checkpointing = wanted
+        recompute_layers(self._core.model.layers, wanted)
 
 
 def make_optimizer(parameters: Sequence[Tensor], recipe: Recipe) -> torch.optim.Optimizer:

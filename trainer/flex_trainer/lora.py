@@ -5,13 +5,16 @@ what is exported.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from flex_assist.models.lora_gguf import LoraModule
 from flex_trainer.fourier import Update
@@ -145,7 +148,7 @@ def updates(
                 a=a,
                 b=b,
                 scale=layer.scaling[ADAPTER],
-                base_norm2=layer.get_base_layer().weight.float().square().sum(),
+                base_norm2=_norm2(layer.get_base_layer().weight),
                 row_order=torch.randperm(b.shape[0], generator=generator) if orders else None,
                 column_order=torch.randperm(a.shape[1], generator=generator) if orders else None,
                 second_moment=factors[name] if factors else None,
@@ -163,6 +166,18 @@ def as_arrays(model: nn.Module, masters: Masters) -> dict[str, LoraModule]:
             a=masters.master_of(layer.lora_A[ADAPTER].weight).detach().cpu().numpy(),
             b=masters.master_of(layer.lora_B[ADAPTER].weight).detach().cpu().numpy(),
             scale=layer.scaling[ADAPTER],
-            weight=layer.get_base_layer().weight.detach().float().cpu().numpy(),
+            weight=_values(layer.get_base_layer().weight),
         )
     return found
+
+
+def _norm2(weight: Tensor) -> Tensor:
+    found = weight.detach().float().square().sum()
+    return found.full_tensor() if isinstance(found, DTensor) else found
+
+
+def _values(weight: Tensor) -> Callable[[], NDArray[np.float32]] | None:
+    """Gives the weight as an array; None where no worker holds the whole of it."""
+    if isinstance(weight, DTensor):
+        return None
+    return lambda: weight.detach().float().cpu().numpy()

@@ -26,7 +26,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         weight: Tensor,
         labels: Tensor,
         row_weights: Tensor,
-        generator: torch.Generator | None,
+        draws: Tensor | None,
     ) -> Tensor:
         total = hidden.new_zeros((), dtype=torch.float32)
         gradient = torch.empty_like(hidden)
@@ -36,7 +36,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             # softmax is one pass of vector code; exp() and logsumexp() alone cost ten times as
             # much on some processors.
             probability = torch.softmax(hidden[rows] @ weight.T, -1, dtype=torch.float32)  # (C, V)
-            target = labels[rows] if generator is None else draw(probability, generator)
+            target = labels[rows] if draws is None else draw(probability, draws[rows])
             target = target[:, None]
             likely = probability.gather(1, target).clamp_min_(torch.finfo(torch.float32).tiny)
             total -= (likely.log_() * scale).sum()
@@ -57,7 +57,7 @@ def loss_sum(
     head: Tensor,
     labels: Tensor,
     weights: Tensor | None = None,
-    generator: torch.Generator | None = None,
+    draws: Tensor | None = None,
 ) -> Tensor:
     """Sum of -log p of the labels, in nats.
 
@@ -67,8 +67,8 @@ def loss_sum(
         labels: Ids, (B, T); ``UNLABELLED`` where there is none. Not shifted: position t is judged
             by ``labels[:, t + 1]``.
         weights: Of each label, (B, T); 1 without.
-        generator: With it each label is replaced by one drawn from the model's own distribution
-            (Gauss-Newton-Bartlett).
+        draws: Numbers in [0, 1), (B, T): each label is replaced by the one that its number picks
+            from the model's own distribution (Gauss-Newton-Bartlett).
     """
     wanted = labels[:, 1:]
     chosen = wanted != UNLABELLED
@@ -76,21 +76,24 @@ def loss_sum(
     scale = torch.ones_like(targets, dtype=torch.float32)
     if weights is not None:
         scale = weights[:, 1:][chosen].float()
-    total: Tensor = _ChunkedCrossEntropy.apply(rows, head, targets, scale, generator)  # type: ignore[no-untyped-call]
+    picks = draws[:, 1:][chosen] if draws is not None else None
+    total: Tensor = _ChunkedCrossEntropy.apply(rows, head, targets, scale, picks)  # type: ignore[no-untyped-call]
     return total
 
 
-def draw(probability: Tensor, generator: torch.Generator) -> Tensor:
+def draw(probability: Tensor, uniform: Tensor) -> Tensor:
     """An index of each row by its probabilities, (C, V) to (C,).
 
     By the inverse of the cumulated sum, in two stages, so that only V / ``DRAW_BLOCK`` +
     ``DRAW_BLOCK`` numbers of a row are cumulated.
+
+    Args:
+        uniform: Numbers in [0, 1) that decide, (C,).
     """
     rows, size = probability.shape
     block = DRAW_BLOCK if size % DRAW_BLOCK == 0 else size
     blocks = probability.view(rows, -1, block)  # (C, V / S, S)
-    uniform = torch.rand(rows, 1, generator=generator, device=probability.device)
-    first, left = _invert(blocks.sum(-1), uniform)
+    first, left = _invert(blocks.sum(-1), uniform[:, None])
     inside = blocks[torch.arange(rows, device=probability.device), first]
     second, _ = _invert(inside, left / inside.sum(-1, keepdim=True).clamp_min_(1e-30))
     return first * block + second

@@ -8,7 +8,7 @@ from typing import Any
 from flex_assist import __version__
 from flex_assist.adapters.router import SHARED
 from flex_assist.repository.snapshot import Snapshot
-from flex_trainer import device
+from flex_trainer import device, planner
 from flex_trainer.checkpoint import Progress
 from flex_trainer.plan import RunPlan
 from flex_trainer.selection import Selection
@@ -18,7 +18,11 @@ PACKAGES = ("torch", "transformers", "peft", "llama-cpp-python", "gguf")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdaptResult:
-    """What a run achieved; ``languages`` as the command line prints it."""
+    """What a run achieved; ``languages`` as the command line prints it.
+
+    Attributes:
+        plan: What was expected of memory and time, and what was measured.
+    """
 
     repository: str
     base_model: str
@@ -27,6 +31,7 @@ class AdaptResult:
     peak_memory_mb: float
     optimizer: str
     regularizer: str
+    plan: dict[str, Any]
 
     @property
     def promoted(self) -> bool:
@@ -55,12 +60,13 @@ def details(run_plan: RunPlan, progress: Progress) -> dict[str, Any]:
     return {
         "recipe": asdict(run_plan.recipe),
         "prompt": asdict(run_plan.prompt),
-        "plan": {"step_s": run_plan.step_s, "budget_s": run_plan.budget_s},
+        "plan": {"step_s": run_plan.step_s, "expected": planner.rounded(run_plan.prediction)},
         "packages": {"flex-assist": __version__, **packages},
         "steps": progress.step,
         "labelled_tokens": progress.tokens,
         "training_s": round(progress.seconds, 1),
         "losses": list(progress.losses),
+        "recoveries": progress.recoveries,
         "peak_memory_mb": device.peak_memory_mb(),
     }
 

@@ -1,14 +1,16 @@
 """Samples packed one behind the other: no padding, and no document sees another."""
 
+import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from flex_trainer.corpus import Sample
+from flex_trainer.corpus import Corpus, Sample
 from flex_trainer.losses import UNLABELLED
+from flex_trainer.recipe import Recipe
 
 # Samples among which batches are put together: first-fit takes time with the square of it.
 WINDOW = 512
@@ -24,6 +26,7 @@ class Row:
         labels: (1, T); a document's first token has none: it is nobody's successor.
         weights: Of the labels, (1, T).
         lengths: Tokens of each document.
+        draws: Random numbers for labels to be drawn by, (1, T).
     """
 
     ids: Tensor
@@ -31,20 +34,29 @@ class Row:
     labels: Tensor
     weights: Tensor
     lengths: tuple[int, ...]
-
-    @property
-    def count(self) -> int:
-        """Number of labels."""
-        return int((self.labels != UNLABELLED).sum())
-
-    @property
-    def weight(self) -> float:
-        """Sum of the labels' weights."""
-        return float(self.weights[self.labels != UNLABELLED].sum())
+    draws: Tensor
 
 
-def pack(samples: Sequence[Sample], device: torch.device) -> Row:
-    """One row of all samples, in their order."""
+def labels_of(sample: Sample) -> int:
+    """Number of a sample's labels that something precedes."""
+    return sum(label != UNLABELLED for label in sample.labels[1:])
+
+
+def weight_of(sample: Sample) -> float:
+    """Sum of the weights of those labels."""
+    pairs = zip(sample.labels[1:], sample.weights[1:], strict=True)
+    return sum(weight for label, weight in pairs if label != UNLABELLED)
+
+
+def pack(
+    samples: Sequence[Sample], device: torch.device, draws: Mapping[int, list[float]] | None = None
+) -> Row:
+    """One row of all samples, in their order.
+
+    Args:
+        draws: Of each sample by its ``id``; zeros where there are none.
+    """
+    known = draws or {}
 
     def row(values: list[int] | list[float], dtype: torch.dtype) -> Tensor:
         return torch.tensor([values], dtype=dtype, device=device)
@@ -57,6 +69,9 @@ def pack(samples: Sequence[Sample], device: torch.device) -> Row:
         ),
         weights=row([weight for sample in samples for weight in sample.weights], torch.float32),
         lengths=tuple(len(sample.tokens) for sample in samples),
+        draws=row(
+            [d for s in samples for d in known.get(id(s), [0.0] * len(s.tokens))], torch.float32
+        ),
     )
 
 
@@ -70,6 +85,17 @@ def batches(samples: Sequence[Sample], tokens: int, seed: str) -> list[list[Samp
         found.extend(split(samples[start : start + WINDOW], tokens))
     random.Random(seed).shuffle(found)
     return found
+
+
+def planned_batches(corpus: Corpus, steps: int, recipe: Recipe) -> list[list[Sample]]:
+    """The batches of all steps, over as many passes as they need."""
+    chosen: list[list[Sample]] = []
+    for epoch in itertools.count():
+        samples = list(corpus.samples(epoch))
+        chosen.extend(batches(samples, recipe.batch_tokens, f"{recipe.seed}:{epoch}"))
+        if len(chosen) >= steps or not samples:
+            break
+    return chosen[:steps]
 
 
 def split(samples: Sequence[Sample], tokens: int) -> list[list[Sample]]:

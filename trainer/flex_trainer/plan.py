@@ -1,21 +1,37 @@
 """What a run will do: made once, stored, and not made again when the run is resumed."""
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from flex_assist.config import PromptSettings
+from flex_assist.config import PromptSettings, TrainingSettings
 from flex_assist.errors import DataError
 from flex_assist.files import write_json_atomically
 from flex_assist.repository.snapshot import Snapshot
 from flex_trainer.gate import GatePlan
+from flex_trainer.planner import Prediction
 from flex_trainer.recipe import Recipe
 from flex_trainer.selection import AdapterTask
 
-FILE_NAME = "plan.json"
+FILE_NAME, ASKED_FILE = "plan.json", "asked.json"
+# Of a recipe: where and how it is computed, not what.
+MACHINE = ("device", "dtype", "threads", "row_tokens", "checkpointing")
+NOTHING = "there is no interrupted run to resume; run without --resume"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a run was asked for: written before anything is done."""
+
+    languages: tuple[str, ...] | None
+    train_files: tuple[str, ...] | None
+    budget_s: float
+    base: str
+    training: TrainingSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,20 +41,40 @@ class RunPlan:
     Attributes:
         data: Digest of the files and their split: a resumed run must see the same.
         steps: Of each adapter, by name.
+        fixed_steps: They were asked for, and are not cut short when time is up.
         gate: How much each adapter is measured on.
         step_s: Seconds a step, measured by the probe.
+        prediction: What all of it is expected to take.
     """
 
     data: str
     recipe: Recipe
     prompt: PromptSettings
     steps: dict[str, int]
+    fixed_steps: bool
     gate: GatePlan
     step_s: float
     base_sha256: str
-    languages: tuple[str, ...] | None
-    train_files: tuple[str, ...] | None
-    budget_s: float
+    prediction: Prediction
+
+    @property
+    def identity(self) -> str:
+        """Names all that decides the weights, but for rounding: others' checkpoints are refused."""
+        recipe = {k: v for k, v in asdict(self.recipe).items() if k not in MACHINE}
+        parts = (self.data, self.base_sha256, recipe, asdict(self.prompt), self.steps)
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def describe(plan: RunPlan) -> str:
+    """One line for people."""
+    steps = ", ".join(f"{name} {count} steps" for name, count in plan.steps.items())
+    recipe, expected = plan.recipe, plan.prediction
+    recomputed = ", activations computed again" if recipe.checkpointing else ""
+    return (
+        f"{recipe.device}, {recipe.dtype}, {recipe.threads} threads, rows of {recipe.row_tokens} "
+        f"tokens{recomputed}; {steps} of {plan.step_s:.2f} s; about {expected.memory_mb:.0f} MB "
+        f"and {expected.total_s:.0f} s in all"
+    )
 
 
 def data_digest(snapshot: Snapshot) -> str:
@@ -78,35 +114,78 @@ def share_steps(
 TOKENS_PER_TOKEN = 1.5
 
 
-def save(plan: RunPlan, folder: Path) -> None:
-    """Store the plan, atomically."""
-    write_json_atomically(folder / FILE_NAME, asdict(plan))
+def save_asked(asked: Asked, folder: Path) -> None:
+    """Store what a run is asked for, atomically."""
+    write_json_atomically(folder / ASKED_FILE, asdict(asked))
 
 
-def load(folder: Path) -> RunPlan:
-    """The stored plan.
+def load_asked(folder: Path) -> Asked:
+    """What the interrupted run was asked for.
 
     Raises:
         DataError: There is none to resume, or it is damaged.
     """
-    path = folder / FILE_NAME
-    try:
-        record = json.loads(path.read_text())
-        return _from_record(record)
-    except FileNotFoundError as error:
-        raise DataError("there is no interrupted run to resume; run without --resume") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} cannot be read ({error}); run without --resume") from error
+    record = _read(folder / ASKED_FILE)
+    if record is None:
+        raise DataError(NOTHING)
+    with _damage_told(folder / ASKED_FILE):
+        return asked_from_record(record)
 
 
-def _from_record(record: dict[str, Any]) -> RunPlan:
-    lists = {
-        key: tuple(record[key]) if record[key] is not None else None
-        for key in ("languages", "train_files")
-    }
+def asked_from_record(record: dict[str, Any]) -> Asked:
+    """From what JSON holds."""
+    lists = ("languages", "train_files")
+    tuples = {key: None if record[key] is None else tuple(record[key]) for key in lists}
+    return Asked(**{**record, **tuples, "training": TrainingSettings(**record["training"])})
+
+
+def save(plan: RunPlan, folder: Path) -> None:
+    """Store the plan, atomically."""
+    write_json_atomically(folder / FILE_NAME, to_record(plan))
+
+
+def load(folder: Path) -> RunPlan | None:
+    """The stored plan; None if the run was interrupted before it was made.
+
+    Raises:
+        DataError: It is damaged.
+    """
+    record = _read(folder / FILE_NAME)
+    if record is None:
+        return None
+    with _damage_told(folder / FILE_NAME):
+        return from_record(record)
+
+
+def to_record(plan: RunPlan) -> dict[str, Any]:
+    """As JSON holds it."""
+    return asdict(plan)
+
+
+def from_record(record: dict[str, Any]) -> RunPlan:
+    """The reverse of ``to_record``."""
     parts = {
         "recipe": Recipe(**record["recipe"]),
         "prompt": PromptSettings(**record["prompt"]),
         "gate": GatePlan(**record["gate"]),
+        "prediction": Prediction(**record["prediction"]),
     }
-    return RunPlan(**{**record, **lists, **parts})
+    return RunPlan(**{**record, **parts})
+
+
+def _read(path: Path) -> Any:
+    try:
+        with _damage_told(path):
+            return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+
+
+@contextlib.contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} cannot be read ({error}); run without --resume") from error

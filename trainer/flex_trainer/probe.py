@@ -7,21 +7,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from flex_assist.engine.local import LocalEngine
 from flex_assist.engine.protocol import Weights
-from flex_trainer import lora
+from flex_trainer import lora, memory, planner
 from flex_trainer.corpus import Corpus
 from flex_trainer.loop import Trainer
 from flex_trainer.packing import batches
+from flex_trainer.parallel import Workers
+from flex_trainer.planner import ShortOfMemory
 from flex_trainer.recipe import Recipe
 
 STEPS = 4
 SAMPLES = 24
+# Samples of which the longest is looked for.
+LENGTH_SAMPLES = 1000
 MARGIN = 1.1
 PROMPT_TOKENS = 256
 
 
-def step_seconds(model: Any, corpus: Corpus, recipe: Recipe) -> float:
+def step_seconds(model: Any, corpus: Corpus, recipe: Recipe, workers: Workers) -> float:
     """Seconds of a usual step. ``model`` is as before afterwards."""
     samples = list(itertools.islice(corpus.samples(0), SAMPLES))
     some = batches(samples, recipe.batch_tokens, "probe")
@@ -31,14 +37,40 @@ def step_seconds(model: Any, corpus: Corpus, recipe: Recipe) -> float:
         recipe = replace(recipe, regularizer="spectral")
     adapted = lora.attach(model, recipe.rank, recipe.seed)
     seconds: list[float] = []
-    Trainer(adapted, recipe, some).run(
-        report=lambda report: seconds.append(report.tokens / report.tokens_per_s),
+    Trainer(adapted, recipe, some, workers=workers).run(
+        report=lambda report: seconds.append(report.seconds),
         should_stop=lambda _: False,
     )
     adapted.unload()
     # The best of a few: what else the machine does just now is not to decide the plan.
     usual = min(seconds[1:]) * MARGIN
     return usual * (1 + 1 / recipe.hessian_every if recipe.optimizer == "sophia" else 1)
+
+
+def fitting(model: Any, corpus: Corpus, recipe: Recipe, limit_mb: float) -> tuple[Recipe, float]:
+    """The recipe with rows that fit into the memory, and the peak that is expected, in MB.
+
+    Args:
+        limit_mb: Most memory to take; 0 takes what is free.
+
+    Raises:
+        ShortOfMemory: Nothing fits; says how much is needed.
+    """
+    samples = itertools.islice(corpus.samples(0), LENGTH_SAMPLES)
+    longest = max((len(sample.tokens) for sample in samples), default=recipe.row_tokens)
+    place = torch.device(recipe.device)
+    room_mb = limit_mb or memory.available_mb(place)
+    adapted = lora.attach(model, recipe.rank, recipe.seed)
+    found = memory.footprints(adapted)
+    adapted.unload()
+    chosen = planner.fit(recipe, found, longest, room_mb)
+    if chosen is None:
+        least = found[True].peak_mb(longest) / planner.MEMORY_SHARE
+        raise ShortOfMemory(
+            f"training needs about {least:.0f} MB of memory, and {room_mb:.0f} MB are free; "
+            "close other programs, take a lower training.rank or a smaller --base"
+        )
+    return chosen
 
 
 def prompt_tokens_per_s(engine: LocalEngine, model: Path, token: int) -> float:

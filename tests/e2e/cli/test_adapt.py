@@ -30,8 +30,9 @@ RESULT_KEYS = {
     "peak_memory_mb",
     "optimizer",
     "regularizer",
+    "plan",
 }
-EVENT_KEYS = {"phase", "language", "step", "steps", "loss", "tokens_per_s", "eta_s"}
+EVENT_KEYS = {"phase", "language", "step", "steps", "loss", "tokens_per_s", "eta_s", "note"}
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,9 @@ import torch
 
 from flex_trainer import checkpoint, fourier
 from flex_trainer.loop import Trainer
+from flex_trainer.memory import OutOfMemory
 from flex_trainer.recipe import Recipe
+from flex_trainer.recovery import DivergedError, LossWatch
 
 _spec = importlib.util.spec_from_file_location("tiny", Path(__file__).with_name("conftest.py"))
 assert _spec is not None
@@ -50,8 +52,8 @@ def test_the_same_seed_gives_the_same_weights():
 def test_a_resumed_run_ends_at_the_same_weights_to_the_bit(tmp_path, optimizer, stop):
     recipe = replace(RECIPE, optimizer=optimizer)
     first = run(trainer(recipe), until=stop)
-    first.save(tmp_path)
-    found = checkpoint.latest(tmp_path)
+    first.save(tmp_path, "run")
+    found = checkpoint.latest(tmp_path, "run", print)
     assert found is not None
     second = trainer(recipe)
     second.restore(*found)
@@ -121,7 +123,7 @@ def test_reports_how_much_sophia_clips(rho, low, high):
         report=lambda step: shares.append(step.unclipped_share), should_stop=lambda _: False
     )
     reported = [share for share in shares if share is not None]
-    assert len(reported) == -(-STEPS // RECIPE.hessian_every)
+    assert len(reported) == len(range(1, STEPS, RECIPE.hessian_every))
     # The first estimate has no momentum behind it.
     assert low <= reported[-1] <= high
 
@@ -132,3 +134,114 @@ def test_shrinking_takes_the_update_towards_the_base():
     one.masters.shrink(0.25)
     for name, tensor in one.masters.state().items():
         torch.testing.assert_close(tensor, before[name] * (0.25 if "lora_B" in name else 1.0))
+
+
+def test_recomputed_activations_give_the_same_gradients():
+    found = []
+    for checkpointing in (False, True):
+        one = trainer(replace(RECIPE, checkpointing=checkpointing))
+        one._gradient(tiny.tiny_batches(1)[0])
+        found.append([master.grad for master in one.masters.masters])
+    for left, right in zip(*found, strict=True):
+        assert torch.equal(left, right)
+
+
+def test_the_hessian_waits_until_b_has_moved():
+    one = trainer(replace(RECIPE, hessian_every=1))
+    run(one, until=1)
+    assert all("estimates" not in s or s["estimates"] == 0 for s in one._optimizer.state.values())
+    run(one, until=2)
+    assert all(state["hessian"].max() > 0 for state in one._optimizer.state.values())
+
+
+def broken_at(one: Trainer, steps: list[int], value: float) -> list[str]:
+    """Run with a loss that is ``value`` the first time that each of ``steps`` comes; the notes."""
+    gradient, left = one._gradient, list(steps)
+
+    def breaking(batch):
+        loss, labels = gradient(batch)
+        if one.progress.step in left:
+            left.remove(one.progress.step)
+            for master in one.masters.masters:
+                master.grad.fill_(value)
+            return value, labels
+        return loss, labels
+
+    one._gradient = breaking
+    notes: list[str] = []
+    one.run(report=lambda step: notes.extend(step.notes), should_stop=lambda _: False)
+    return notes
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("optimizer", ["sophia", "adamw"])
+def test_a_loss_that_is_no_number_goes_back_and_on(optimizer, value):
+    one = trainer(replace(RECIPE, optimizer=optimizer), steps=40)
+    notes = broken_at(one, [30], value)
+    assert len(notes) == 1
+    assert f"step 31: the loss was {value}; back to step 20" in notes[0]
+    assert one.progress.step == 40
+    assert (one.progress.recoveries, one.progress.rate_scale) == (1, 0.5)
+    assert len(one.progress.losses) == 40
+    assert all(torch.isfinite(master).all() for master in one.masters.masters)
+
+
+def test_what_diverges_again_and_again_ends_with_a_message():
+    one = trainer(steps=40)
+    with pytest.raises(DivergedError, match=r"blew up 5 times.*learning_rate"):
+        broken_at(one, [22] * 9, float("nan"))
+
+
+def test_a_loss_that_climbs_is_a_blow_up():
+    watch = LossWatch()
+    verdicts = [watch.verdict(loss, 1.0) for loss in [2.0] * 20 + [9.0] * 8]
+    assert verdicts[:20] == [None] * 20
+    assert any(verdict and "the loss rose from 2.00" in verdict for verdict in verdicts)
+
+
+def test_short_memory_makes_shorter_rows_then_recomputes(monkeypatch):
+    """As torch tells it, and the result is that of the plan."""
+    whole = run(trainer(replace(RECIPE, row_tokens=640)))
+    one = trainer(replace(RECIPE, row_tokens=640))
+    hidden, failures = one._hidden, [2, 3, 5]
+    calls = 0
+
+    def failing(row):
+        nonlocal calls
+        calls += 1
+        if calls in failures:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+        return hidden(row)
+
+    monkeypatch.setattr(one, "_hidden", failing)
+    notes: list[str] = []
+    one.run(report=lambda step: notes.extend(step.notes), should_stop=lambda _: False)
+    assert [note.split(": ")[1] for note in notes] == [
+        "rows of 320 tokens from now on",
+        "rows of 160 tokens from now on",
+        "activations are computed again from now on",
+    ]
+    for name, tensor in one.masters.state().items():
+        torch.testing.assert_close(tensor, whole.masters.state()[name], rtol=1e-3, atol=1e-4)
+
+
+def test_what_does_not_fit_at_all_is_told(monkeypatch):
+    one = trainer()
+
+    def failing(row):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(one, "_hidden", failing)
+    with pytest.raises(OutOfMemory):
+        run(one)
+
+
+def test_other_errors_are_not_taken_for_short_memory(monkeypatch):
+    one = trainer()
+
+    def failing(row):
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(one, "_hidden", failing)
+    with pytest.raises(RuntimeError, match="shapes"):
+        run(one)

@@ -1,5 +1,6 @@
 """Adapters as GGUF: the layout of the family, and what llama.cpp reads."""
 
+import functools
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def modules_of(base: Path, names: dict[str, str] | None = None) -> dict[str, Lor
             a=random.normal(size=(RANK, width)).astype(np.float32),
             b=random.normal(size=(out, RANK)).astype(np.float32) * 0.1,
             scale=SCALE,
-            weight=plan.from_gguf(name, stored[name]),
+            weight=functools.partial(plan.from_gguf, name, stored[name]),
         )
     return found
 
@@ -119,7 +120,7 @@ def test_the_merged_file_is_base_plus_update(tiny: Path, tmp_path: Path) -> None
     for module in modules.values():
         name = NAMES[module.module]
         assert module.weight is not None
-        wanted = module.weight + module.scale * module.b @ module.a
+        wanted = module.weight() + module.scale * module.b @ module.a
         off = np.abs(plan.from_gguf(name, merged[name]) - wanted)
         assert off.max() < np.abs(wanted).max() / 127
     assert field(reader, "tokenizer.ggml.fim_suf_token_id") == 1
@@ -133,7 +134,10 @@ def test_a_weight_in_the_wrong_order_is_noticed(tiny: Path, tmp_path: Path) -> N
     plan = layout(reader, "llama")
     own = modules[QUERY]
     assert own.weight is not None
-    wrong = {**modules, QUERY: replace(own, weight=plan.to_gguf("blk.0.attn_q.weight", own.weight))}
+    wrong = {
+        **modules,
+        QUERY: replace(own, weight=lambda: plan.to_gguf("blk.0.attn_q.weight", own.weight())),
+    }
     for write in (write_lora, lambda *given: write_merged(*given, None)):
         with pytest.raises(ExportError, match="does not match the weight that was trained"):
             write(tiny, tmp_path / "out.gguf", wrong)
@@ -144,7 +148,7 @@ def test_a_weight_in_the_wrong_order_is_noticed(tiny: Path, tmp_path: Path) -> N
 
 def unordered(module: LoraModule, plan: Layout) -> LoraModule:
     assert module.weight is not None
-    return replace(module, weight=plan.to_gguf("blk.0.attn_q.weight", module.weight))
+    return replace(module, weight=lambda: plan.to_gguf("blk.0.attn_q.weight", module.weight()))
 
 
 def test_nothing_wrong_is_written(tiny: Path, tmp_path: Path) -> None:
@@ -152,7 +156,7 @@ def test_nothing_wrong_is_written(tiny: Path, tmp_path: Path) -> None:
     own = modules[QUERY]
     ranks = {**modules, QUERY: replace(own, a=own.a[:2], b=own.b[:, :2])}
     other = {"x": replace(own, module="model.layers.1.mlp.up_proj", weight=None)}
-    shape = {QUERY: replace(own, weight=np.ones((8, 3), np.float32))}
+    shape = {QUERY: replace(own, weight=lambda: np.ones((8, 3), np.float32))}
     for given_modules in ({}, ranks, other, shape):
         with pytest.raises(ExportError):
             write_lora(tiny, target, given_modules)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from flex_trainer.corpus import Sample
 from flex_trainer.losses import UNLABELLED
-from flex_trainer.packing import pack, split
+from flex_trainer.packing import labels_of, pack, split, weight_of
 
 CPU = torch.device("cpu")
 
@@ -34,5 +34,8 @@ def test_a_row_holds_its_documents_one_behind_the_other():
     assert row.positions.tolist() == [[0, 1, 2, 0, 1]]
     assert row.labels.tolist() == [[UNLABELLED, 1, 2, UNLABELLED, 51]]
     assert row.lengths == (3, 2)
-    assert row.count == 3
-    assert row.weight == 1.5
+
+
+def test_a_first_token_is_no_label():
+    assert labels_of(sample(3)) == 2
+    assert weight_of(sample(3)) == 1.0

@@ -1,17 +1,21 @@
 """Budgets, shares, schedules and checkpoints."""
 
-import json
+import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from flex_assist.config import PromptSettings
+from flex_assist.config import PromptSettings, TrainingSettings
 from flex_assist.errors import ConfigError, DataError
-from flex_trainer import checkpoint, plan, schedule
+from flex_trainer import checkpoint, plan, planner, schedule
 from flex_trainer.budget import Budget, parse_seconds
 from flex_trainer.checkpoint import Progress
 from flex_trainer.gate import GatePlan, plan_gate
-from flex_trainer.plan import RunPlan, share_steps
+from flex_trainer.memory import Footprint
+from flex_trainer.plan import Asked, RunPlan, share_steps
+from flex_trainer.planner import Prediction
 from flex_trainer.recipe import Recipe
 from flex_trainer.selection import AdapterTask
 
@@ -80,12 +84,11 @@ def run_plan() -> RunPlan:
         recipe=Recipe(seed=3),
         prompt=PromptSettings(prefix_tokens=100),
         steps={"python": 7},
+        fixed_steps=False,
         gate=GatePlan(window_tokens=512, spans=4),
         step_s=1.5,
         base_sha256="b",
-        languages=("python",),
-        train_files=None,
-        budget_s=60.0,
+        prediction=Prediction(memory_mb=1500.0, training_s=10.5, total_s=50.0),
     )
 
 
@@ -94,49 +97,147 @@ def test_a_stored_plan_reads_back_equal(tmp_path):
     assert plan.load(tmp_path) == run_plan()
 
 
-def test_without_a_plan_there_is_nothing_to_resume(tmp_path):
+def test_what_was_asked_for_reads_back_equal(tmp_path):
+    asked = Asked(
+        languages=("python",), train_files=None, budget_s=60.0, base="b",
+        training=TrainingSettings(seed=4),
+    )  # fmt: skip
+    plan.save_asked(asked, tmp_path)
+    assert plan.load_asked(tmp_path) == asked
+    assert plan.load(tmp_path) is None
+
+
+def test_without_a_run_there_is_nothing_to_resume(tmp_path):
     with pytest.raises(DataError, match="run without --resume"):
-        plan.load(tmp_path)
+        plan.load_asked(tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"data": 1}'])
 def test_a_damaged_plan_says_what_to_do(tmp_path, damage):
-    (tmp_path / plan.FILE_NAME).write_text(damage)
-    with pytest.raises(DataError, match="run without --resume"):
-        plan.load(tmp_path)
+    for name, read in ((plan.FILE_NAME, plan.load), (plan.ASKED_FILE, plan.load_asked)):
+        (tmp_path / name).write_text(damage)
+        with pytest.raises(DataError, match="run without --resume"):
+            read(tmp_path)
+
+
+def test_where_it_is_computed_does_not_name_the_run():
+    one = run_plan()
+    elsewhere = replace(one, recipe=replace(one.recipe, device="cuda", row_tokens=320))
+    assert elsewhere.identity == one.identity
+    for other in (
+        replace(one, data="e"),
+        replace(one, base_sha256="c"),
+        replace(one, recipe=replace(one.recipe, seed=4)),
+        replace(one, steps={"python": 8}),
+    ):
+        assert other.identity != one.identity
+
+
+def footprints(per_token: float = 1e6) -> dict[bool, Footprint]:
+    plain = Footprint(
+        resident=500_000_000, state=0, update=0, per_token=per_token, working=0.0, head=0
+    )
+    return {False: plain, True: replace(plain, per_token=per_token / 10)}
+
+
+@pytest.mark.parametrize(
+    ("room_mb", "row_tokens", "checkpointing"),
+    [(5000, 640, False), (1000, 320, False), (900, 160, False), (700, 640, True)],
+)
+def test_the_planner_steps_down_until_it_fits(room_mb, row_tokens, checkpointing):
+    found = planner.fit(Recipe(), footprints(), 100, room_mb)
+    assert found is not None
+    recipe, peak_mb = found
+    assert (recipe.row_tokens, recipe.checkpointing) == (row_tokens, checkpointing)
+    assert peak_mb <= planner.MEMORY_SHARE * room_mb
+
+
+def test_a_row_is_never_shorter_than_the_longest_sample():
+    found = planner.fit(Recipe(), footprints(), 3000, 1000)
+    assert found is not None
+    assert found[0].checkpointing
+    assert planner.fit(Recipe(), footprints(), 30_000, 1000) is None
+
+
+def test_what_never_fits_is_said():
+    assert planner.fit(Recipe(), footprints(), 100, 400) is None
+
+
+def test_an_impossible_budget_names_the_least():
+    budget = Budget(seconds=20.0, started_s=time.monotonic() - 8)
+    with pytest.raises(ConfigError, match=r"20 s is too short for 3 adapters.*--budget \d+s"):
+        planner.check_budget(budget, 3, 2.0, 600.0)
+    planner.check_budget(replace(budget, seconds=120.0), 3, 2.0, 600.0)
 
 
 def progress(step: int) -> Progress:
     return Progress(step=step, tokens=10, seconds=1.0, strength=0.5, losses=(1.0, 0.5))
 
 
-def test_the_latest_checkpoint_is_the_only_one(tmp_path):
+def save(folder: Path, step: int) -> Path:
+    return checkpoint.save(folder, progress(step), {"w": torch.full((2,), float(step))}, "run")
+
+
+def latest(folder: Path) -> tuple[int | None, list[str]]:
+    """The step of the newest whole checkpoint, and what is told."""
+    told: list[str] = []
+    found = checkpoint.latest(folder, "run", told.append)
+    if found is None:
+        return None, told
+    assert found[0] == progress(found[0].step)
+    assert found[1]["w"].tolist() == [float(found[0].step)] * 2
+    return found[0].step, told
+
+
+def test_the_two_newest_checkpoints_are_kept(tmp_path):
     for step in (3, 20, 100):
-        checkpoint.save(tmp_path, progress(step), {"w": torch.full((2,), float(step))})
-    found = checkpoint.latest(tmp_path)
-    assert found is not None
-    assert found[0] == progress(100)
-    assert found[1]["w"].tolist() == [100.0, 100.0]
-    assert [path.name for path in tmp_path.iterdir()] == ["step-0000100"]
+        save(tmp_path, step)
+    assert latest(tmp_path) == (100, [])
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["step-0000020", "step-0000100"]
 
 
 def test_a_half_written_checkpoint_does_not_count(tmp_path):
-    checkpoint.save(tmp_path, progress(3), {"w": torch.zeros(1)})
+    save(tmp_path, 3)
     part = tmp_path / ".step-0000009.part"
     part.mkdir()
     (part / "progress.json").write_text("{")
-    found = checkpoint.latest(tmp_path)
-    assert found is not None
-    assert found[0].step == 3
+    assert latest(tmp_path) == (3, [])
 
 
-def test_a_damaged_checkpoint_says_what_to_do(tmp_path):
-    folder = checkpoint.save(tmp_path, progress(3), {"w": torch.zeros(1)})
-    (folder / "state.safetensors").write_bytes(b"\x00" * 20)
-    with pytest.raises(DataError, match="run without --resume"):
-        checkpoint.latest(tmp_path)
+def cut(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
 
 
-def test_progress_is_plain_json(tmp_path):
-    folder = checkpoint.save(tmp_path, progress(3), {"w": torch.zeros(1)})
-    assert json.loads((folder / "progress.json").read_text())["step"] == 3
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "progress.json"])
+@pytest.mark.parametrize(
+    "damage", [cut, flip, lambda path: path.unlink(), lambda p: p.write_text("[]")]
+)
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, name, damage):
+    save(tmp_path, 3)
+    damage(save(tmp_path, 9) / name)
+    step, told = latest(tmp_path)
+    assert step == 3
+    assert len(told) == 1
+    assert "step-0000009 is damaged" in told[0]
+
+
+def test_with_all_damaged_there_is_none(tmp_path):
+    for step in (3, 9):
+        cut(save(tmp_path, step) / "state.safetensors")
+    step, told = latest(tmp_path)
+    assert step is None
+    assert len(told) == 2
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    save(tmp_path, 3)
+    with pytest.raises(DataError, match="another model, other data or another recipe"):
+        checkpoint.latest(tmp_path, "other", print)

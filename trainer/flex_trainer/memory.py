@@ -1,0 +1,149 @@
+"""How much memory a training step takes, and how much there is."""
+
+import contextlib
+import ctypes
+import gc
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+
+from flex_trainer import losses
+
+PROBE_TOKENS = 64
+# Float32 numbers held for each trainable one: master, gradient, two moments of the optimizer, and
+# the copy of all but the gradient that a run which blows up goes back to.
+STATE_FLOATS = 7
+# Those that an update and the penalty make on the way, when activations are gone.
+UPDATE_FLOATS = 6
+# What a general allocator loses between the pieces.
+FRAGMENTATION = 1.05
+# Copies of the widest activations that are alive while a layer's gradient is computed.
+LAYER_COPIES = 8
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+CGROUP_USED = Path("/sys/fs/cgroup/memory.current")
+
+
+class OutOfMemory(Exception):
+    """A step did not fit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footprint:
+    """What a run holds on its device, in bytes.
+
+    Attributes:
+        resident: Before training: the base, and on a CPU all else in the process.
+        state: Adapter, gradients and optimizer.
+        update: Made and dropped by an update.
+        per_token: Kept for the gradient, for each token of a row.
+        working: Made and dropped for each token in a layer's backward pass.
+        head: The loss's logits.
+    """
+
+    resident: int
+    state: int
+    update: int
+    per_token: float
+    working: float
+    head: int
+
+    def peak_mb(self, row_tokens: int) -> float:
+        """The most that is held, in MB."""
+        passing = self.per_token * row_tokens + max(self.head, self.working * row_tokens)
+        return FRAGMENTATION * (self.resident + self.state + max(passing, self.update)) / 1e6
+
+
+def footprints(model: Any) -> dict[bool, Footprint]:
+    """What training takes, without recomputation and with it.
+
+    What a forward pass keeps is measured on a few tokens; the rest is added up.
+
+    Args:
+        model: The base with its LoRA attached.
+    """
+    core = model.get_base_model()
+    head = core.get_output_embeddings().weight
+    number = head.element_size()
+    layers = core.model.layers
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    kept = _kept_bytes(core, core.device) / PROBE_TOKENS
+    widest = max(p.shape[0] for p in layers.parameters()) * number
+    inputs = len(layers) * head.shape[1] * number
+    copies = LAYER_COPIES * widest
+
+    def one(per_token: float, working: float) -> Footprint:
+        return Footprint(
+            resident=resident_bytes(core.device),
+            state=trainable * (4 * STATE_FLOATS + 2 * number),
+            update=4 * UPDATE_FLOATS * trainable,
+            per_token=per_token,
+            working=working,
+            head=losses.CHUNK_ROWS * head.shape[0] * (4 + 4 + 2 * number),
+        )
+
+    return {False: one(kept, copies), True: one(inputs, kept / len(layers) + copies)}
+
+
+def _kept_bytes(core: Any, device: torch.device) -> int:
+    """Bytes kept for the gradient by a forward pass of ``PROBE_TOKENS``."""
+    parameters = {p.untyped_storage().data_ptr() for p in core.parameters()}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if tensor.untyped_storage().data_ptr() not in parameters:
+            kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    ids = torch.ones(1, PROBE_TOKENS, dtype=torch.long, device=device)
+    positions = torch.arange(PROBE_TOKENS, device=device)[None]
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        core.model(input_ids=ids, position_ids=positions, lengths=(PROBE_TOKENS,))
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def resident_bytes(device: torch.device) -> int:
+    """What is held now: by this process, or on its GPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.memory_allocated(device))
+    return int(psutil.Process().memory_info().rss)
+
+
+def available_mb(device: torch.device) -> float:
+    """What this process may still take, in MB, with what it has already."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return float(free + torch.cuda.memory_reserved(device)) / 1e6
+    own = psutil.Process().memory_info().rss
+    limits = [psutil.virtual_memory().available + own]
+    with contextlib.suppress(OSError, ValueError):
+        room = int(CGROUP_LIMIT.read_text()) - int(CGROUP_USED.read_text())
+        limits.append(room + own)
+    return float(min(limits)) / 1e6
+
+
+@contextlib.contextmanager
+def out_of_memory_is_told() -> Iterator[None]:
+    """Turn each form in which torch says that memory is short into ``OutOfMemory``."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise OutOfMemory from error
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error) or "not enough memory" in str(error):
+            raise OutOfMemory from error
+        raise
+
+
+def release() -> None:
+    """Give back what is not used."""
+    gc.collect()
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help setup editors demo test check fix unit e2e bench wheel clean
-.PHONY: bars-parity bars-startup bars-small bars-polyglot
+.PHONY: bars-parity bars-startup bars-small bars-polyglot bars-train bars-optimizers bars-kill bars-plan bench-gpu
 
 help: ## show this
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -62,7 +62,23 @@ bars-small: setup ## adapt and score `small`, DATA=folder of the shared data (25
 bars-polyglot: setup ## the same for `polyglot` (30 min)
 	$(BIN)/python tests/benchmarks/repositories.py polyglot --data "$(DATA)" $(BARS)
 
-bench: bars-parity bars-startup bars-small bars-polyglot ## all of them; a quiet machine
+bars-train: setup ## speed and memory of training against TRL and PEFT (40 min) -> docs/bars/train.json
+	$(BIN)/python tests/benchmarks/training.py train
+
+bars-optimizers: setup ## Sophia against AdamW, and what it costs (30 min) -> docs/bars/optimizers.json
+	$(BIN)/python tests/benchmarks/training.py optimizers
+
+bars-kill: setup ## kill -9 at 10 random points of adapt, resumed (20 min) -> docs/bars/kill.json
+	$(BIN)/python tests/benchmarks/kill.py
+
+bars-plan: setup ## memory and time: expected against measured (8 min) -> docs/bars/plan.json
+	$(BIN)/python tests/benchmarks/planning.py
+
+bench-gpu: setup ## the last two as JSON, on a GPU where there is one; no bars (REPO=...)
+	@$(BIN)/flex-assist bench train $(REPO) --repeats 3 --json
+	@$(BIN)/flex-assist bench optimizers $(REPO) --json
+
+bench: bars-parity bars-startup bars-small bars-polyglot bars-train bars-optimizers bars-kill bars-plan ## all of them; a quiet machine
 
 wheel: setup ## build dist/*.whl
 	@rm -f dist/flex_assist-*.whl

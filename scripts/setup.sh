@@ -16,6 +16,6 @@ pip() { "$VENV/bin/python" -m pip --disable-pip-version-check "$@"; }
 pip install --quiet --upgrade 'pip>=25.1'
 # torch first and by its own range: a machine without a GPU can then take a build for the CPU.
 pip install --quiet 'torch>=2.9,<2.14'
-pip install --quiet --editable '.[all]'
+pip install --quiet --editable '.[all,peers]'
 pip install --quiet --group dev
 "$VENV/bin/flex-assist" --version

@@ -19,16 +19,21 @@ from flex_assist.errors import ConfigError, DataError
 from flex_assist.evaluate.metrics import edit_similarity, exact_match
 from flex_assist.locations import Locations, locate
 
-app = typer.Typer(no_args_is_help=True, help="Measure.")
 FIELDS = ("id", "path", "language", "prefix", "suffix", "middle")
 
 
-@app.callback()
+def group() -> typer.Typer:
+    """The group with the core's own command; products add theirs (``flex_assist.bench``)."""
+    app = typer.Typer(no_args_is_help=True, help="Measure.")
+    app.callback()(_group)
+    app.command("completions")(completions)
+    return app
+
+
 def _group() -> None:
     """Measure."""
 
 
-@app.command("completions")
 def completions(
     cases: Annotated[Path, typer.Option(help="cases, JSON lines, .gz or not")],
     out: Annotated[Path | None, typer.Option(help="write the completions here, JSON lines")] = None,

@@ -1,7 +1,8 @@
 """The command ``flex-assist``: finds the commands, and is the boundary for errors.
 
-Commands of the other packages come through the entry points ``flex_assist.commands``. Their
-modules are light: what they need (torch, pygls, textual) is imported when the command runs.
+Commands of the other packages come through the entry points ``flex_assist.commands``, and those of
+the group ``bench`` through ``flex_assist.bench``. Their modules are light: what they need (torch,
+pygls, textual) is imported when the command runs.
 """
 
 import errno
@@ -9,6 +10,7 @@ import importlib.metadata
 import io
 import os
 import sys
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -18,7 +20,7 @@ from flex_assist.cli import adapters, bench, complete, config, doctor, engine, m
 from flex_assist.cli.output import say
 from flex_assist.errors import ConfigError, FlexAssistError
 
-GROUP = "flex_assist.commands"
+GROUP, BENCH_GROUP = "flex_assist.commands", "flex_assist.bench"
 # What to do about a fault of the system, where one knows.
 ADVICE = {
     errno.ENOSPC: "free some space, or set FLEX_ASSIST_HOME to a folder on another disk",
@@ -54,16 +56,23 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_top)
-    for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=lambda one: one.name):
-        app.command(entry.name)(entry.load())
+    found = importlib.metadata.entry_points()
+    _add(app, found.select(group=GROUP))
     app.command("complete")(complete.command)
     app.command("doctor")(doctor.command)
     app.add_typer(adapters.app, name="adapters")
-    app.add_typer(bench.app, name="bench")
+    measures = bench.group()
+    _add(measures, found.select(group=BENCH_GROUP))
+    app.add_typer(measures, name="bench")
     app.add_typer(config.app, name="config")
     app.add_typer(engine.app, name="engine")
     app.add_typer(models.app, name="models")
     return app
+
+
+def _add(app: typer.Typer, entries: Iterable[importlib.metadata.EntryPoint]) -> None:
+    for entry in sorted(entries, key=lambda one: one.name):
+        app.command(entry.name)(entry.load())
 
 
 def main() -> None:

@@ -131,7 +131,10 @@ def _adapt(
     except Interrupted as error:
         say(f"flex-assist: {error}")
         raise typer.Exit(EXIT_INTERRUPTED) from error
-    if as_json:
+    if os.environ.get("RANK", "0") != "0":
+        # One of several processes: the first one speaks for all.
+        pass
+    elif as_json:
         print_json(asdict(result))
     else:
         _show(result.languages)

@@ -41,9 +41,11 @@ def loaded(code: str) -> set[str]:
         "assert CliRunner().invoke(build(), ['--help']).exit_code == 0",
         "from typer.testing import CliRunner; from flex_assist.cli.main import build\n"
         "assert CliRunner().invoke(build(), ['adapt', '--help']).exit_code == 0",
+        "from typer.testing import CliRunner; from flex_assist.cli.main import build\n"
+        "assert CliRunner().invoke(build(), ['bench', 'train', '--help']).exit_code == 0",
         "import flex_assist.complete.service, flex_assist.engine.client, flex_assist.config",
     ],
-    ids=["package", "commands", "help", "adapt-help", "front-end"],
+    ids=["package", "commands", "help", "adapt-help", "bench-help", "front-end"],
 )
 def test_nothing_heavy_is_loaded(code: str) -> None:
     assert loaded(code) == set()

@@ -1,0 +1,41 @@
+"""A base that trains in seconds, and a small repository."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flex_assist.models import store
+from flex_assist.models.quantized import write_model
+
+FILES = 14
+
+
+@pytest.fixture(scope="session")
+def shallow_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The starter with the first of its layers only."""
+    path = tmp_path_factory.mktemp("base") / "shallow.gguf"
+    write_model(store.find("smollm2-135m").path, path, metadata={"llama.block_count": 1})
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files that differ enough to count as several."""
+    root = tmp_path_factory.mktemp("repository")
+    for number in range(FILES):
+        (root / f"part_{number}.py").write_text(text_of(number))
+    return root
+
+
+def text_of(number: int) -> str:
+    """Some functions with names of their own."""
+    words = ("tree", "cloud", "river", "stone", "lamp", "coast", "grain", "wheel", "glass", "field")
+    of: Callable[[int], str] = lambda at: words[(number * 3 + at * 7) % len(words)]  # noqa: E731
+    return "\n\n".join(
+        f"def {of(at)}_{number}_{at}({of(at + 1)}):\n"
+        f'    """Give the {of(at + 2)} of a {of(at + 1)}."""\n'
+        f"    {of(at + 2)} = {of(at + 1)} * {number} + {at * number}\n"
+        f"    return {of(at + 2)}\n"
+        for at in range(5)
+    )

@@ -1,0 +1,1 @@
+"""``flex-assist bench train`` and ``bench optimizers``: the trainer measured."""

@@ -44,9 +44,7 @@ def run(setup: dict[str, str], budget: str, home: Path) -> dict[str, Any]:
 def worst(runs: dict[str, Any]) -> dict[str, float]:
     """The largest distance of a ratio from 1."""
     keys = next(iter(runs.values()))["ratio"]
-    return {
-        key: round(max(abs(one["ratio"][key] - 1) for one in runs.values()), 3) for key in keys
-    }
+    return {key: round(max(abs(one["ratio"][key] - 1) for one in runs.values()), 3) for key in keys}
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import ipaddress
 import itertools
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,9 @@ from hypothesis import settings
 from flex_assist.adapters import manifest as manifests
 from flex_assist.adapters.manifest import FILE_NAME, LORA_GGUF, Manifest
 from flex_assist.adapters.registry import AdapterVersion, Registry, new_version
+
+# Other processes may be at work: threads that spin would wait for ones that do not run.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # No files beside the tests, and no limit by the clock: other processes may be at work.
 settings.register_profile("house", database=None, deadline=None)

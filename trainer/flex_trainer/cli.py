@@ -17,6 +17,7 @@ from flex_assist.cli.output import JSON_HELP, print_json, print_table, say
 from flex_assist.config import Settings
 from flex_assist.errors import ConfigError, DataError, MissingExtraError
 from flex_assist.locations import locate
+from flex_trainer import waiting
 
 EXIT_NOTHING_PROMOTED, EXIT_INTERRUPTED = 3, 130
 
@@ -97,11 +98,9 @@ def _adapt(
     json_events: bool,
     as_json: bool,
 ) -> None:
-    # Waiting threads give the processor away: whoever adapts goes on working meanwhile. Read once,
-    # when the numeric libraries are loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
-        # Before anything that allocates much.
+        # Before torch is loaded, and before anything that allocates much.
+        waiting.choose()
         from flex_trainer import device
 
         device.keep_memory()

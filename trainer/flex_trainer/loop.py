@@ -115,8 +115,9 @@ class Trainer:
                 group["rho"] = self._recipe.rho * self.progress.rho_scale
         self._notes.clear()
         unclipped = self._within_memory(lambda: self._estimate_hessian(step, batch))
-        loss, labels = self._within_memory(lambda: self._gradient(batch))
-        penalty = self._within_memory(lambda: self._penalize(step, steps))
+        loss, labels, penalty = self._within_memory(
+            lambda: (*self._gradient(batch), self._penalize(step, steps))
+        )
         masters = self.masters.masters
         norm = float(torch.nn.utils.clip_grad_norm_(masters, self._recipe.gradient_clip))
         wrong = self._watch.verdict(loss, norm)
@@ -154,8 +155,8 @@ class Trainer:
         state["hessian_labels"] = torch.tensor(self._hessian_labels)
         return state
 
-    def restore(self, progress: Progress, state: dict[str, Tensor]) -> None:
-        """Continue from a checkpoint."""
+    def restore(self, progress: Progress, state: Mapping[str, Tensor]) -> None:
+        """Continue from a checkpoint; ``state`` stays as it is."""
         self.masters.load({name: state[f"weight.{name}"] for name in self.masters.names})
         for name, master in zip(self.masters.names, self.masters.masters, strict=True):
             suffix = f".{name}"
@@ -164,12 +165,13 @@ class Trainer:
                 for key, value in state.items()
                 if key.startswith("optimizer.") and key.endswith(suffix)
             }
-            if "estimates" in kept:
-                self._optimizer.state[master] = {**kept, "estimates": int(kept["estimates"])}
-            elif kept:
-                self._optimizer.state[master] = dict(kept)
+            if kept:
+                self._optimizer.state[master] = {
+                    key: _placed(key, value, master.device) for key, value in kept.items()
+                }
         self._hessian_labels = int(state["hessian_labels"])
         self._strength.value = progress.strength
+        self._watch = LossWatch.after(progress.losses)
         self.progress = progress
 
     def save(self, folder: Path, run: str) -> None:
@@ -272,7 +274,6 @@ class Trainer:
             rate_scale=recovery.RATE_FACTOR**count,
             rho_scale=recovery.RHO_FACTOR**count,
         )
-        self._watch.restart()
         self._notes.append(
             f"step {at}: {wrong}; back to step {self.progress.step} with a learning rate of "
             f"{self.progress.rate_scale:g} times the planned one"
@@ -305,6 +306,14 @@ class Trainer:
     def _use_checkpointing(self, wanted: bool) -> None:
         self._checkpointing = wanted
         recompute_layers(self._core.model.layers, wanted)
+
+
+def _placed(key: str, value: Tensor, device: torch.device) -> Tensor | int:
+    """A part of an optimizer's state where the optimizer wants it, as a copy."""
+    if key == "estimates":
+        return int(value)
+    # AdamW counts its steps on the CPU.
+    return value.clone() if key == "step" else value.to(device, copy=True)
 
 
 def make_optimizer(parameters: Sequence[Tensor], recipe: Recipe) -> torch.optim.Optimizer:

@@ -6,6 +6,7 @@ the entries whose steps are not clipped.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from flex_assist.errors import FlexAssistError
@@ -48,6 +49,10 @@ class LossWatch:
         self.best = min(self.best, mean)
         return None
 
-    def restart(self) -> None:
-        """Begin again after the way back; the best mean stays."""
-        self.recent = []
+    @classmethod
+    def after(cls, losses: Sequence[float]) -> "LossWatch":
+        """As it is after a run with these losses."""
+        watch = cls()
+        for loss in losses:
+            watch.verdict(loss, 0.0)
+        return watch

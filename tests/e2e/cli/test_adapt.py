@@ -68,7 +68,7 @@ def events(text: str) -> list[dict]:
 @pytest.fixture(scope="module")
 def adapted(home, repository):
     environment = {**os.environ, "FLEX_ASSIST_HOME": str(home)}
-    command = [PROGRAM, "adapt", str(repository), "--budget", "60s", "--json"]
+    command = [PROGRAM, "adapt", str(repository), "--steps", "12", "--budget", "60s", "--json"]
     done = subprocess.run(
         [*command, "--progress", "json"],
         capture_output=True,
@@ -146,7 +146,7 @@ def test_the_engine_host_can_be_seen_and_stopped(adapted):
 
 def test_ctrl_c_keeps_a_checkpoint_and_resume_goes_on(adapted, repository, home):
     before = run("adapters", "list", "--repo", str(repository), "--json").stdout
-    command = [PROGRAM, "adapt", str(repository), "--budget", "60s", "--progress", "json"]
+    command = [PROGRAM, "adapt", str(repository), "--budget", "75s", "--progress", "json"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -173,17 +173,38 @@ def test_ctrl_c_keeps_a_checkpoint_and_resume_goes_on(adapted, repository, home)
     assert "no interrupted run" in again.stderr
 
 
-def test_kill_leaves_the_old_state(adapted, repository):
+def weights_of_newest(repository) -> str:
+    listed = json.loads(run("adapters", "list", "--repo", str(repository), "--json").stdout)
+    newest = max(one["version"] for one in listed["adapters"])
+    shown = run("adapters", "show", f"python/{newest}", "--repo", str(repository), "--json")
+    return json.loads(shown.stdout)["artefacts"]["adapter_model.safetensors"]
+
+
+def test_kill_leaves_the_old_state_and_resume_ends_at_the_same_weights(adapted, repository):
+    steps = ["adapt", str(repository), "--budget", "40s", "--steps", "4", "--progress", "json"]
+    assert run(*steps).returncode in (0, 3)
+    expected = weights_of_newest(repository)
     before = run("adapters", "list", "--repo", str(repository), "--json").stdout
-    command = [PROGRAM, "adapt", str(repository), "--budget", "25s", "--progress", "json"]
-    with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if line.startswith("{") and json.loads(line)["phase"] in ("export", "gate"):
-                break
-        process.kill()
-    assert run("adapters", "list", "--repo", str(repository), "--json").stdout == before
+    for phase, step in (("mine", None), ("train", 3), ("gate", None)):
+        with subprocess.Popen(
+            [PROGRAM, *steps], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stderr is not None
+            for line in process.stderr:
+                event = json.loads(line) if line.startswith("{") else {"phase": ""}
+                if event["phase"] == phase and event["step"] in (step, event["step"] or step):
+                    break
+            process.kill()
+        assert run("adapters", "list", "--repo", str(repository), "--json").stdout == before
+        done = run("adapt", str(repository), "--resume", "--json")
+        assert done.returncode in (0, 3), done.stderr
+        assert weights_of_newest(repository) == expected, phase
+        before = run("adapters", "list", "--repo", str(repository), "--json").stdout
     place = f"{repository / 'errors.py'}:30:1"
     assert run("complete", place, "--json").returncode == 0
+
+
+def test_resume_takes_no_other_wishes(adapted, repository):
+    done = run("adapt", str(repository), "--resume", "--seed", "3")
+    assert done.returncode == 1
+    assert "--resume goes on with what was asked for" in done.stderr

@@ -186,6 +186,20 @@ def test_a_loss_that_is_no_number_goes_back_and_on(optimizer, value):
     assert all(torch.isfinite(master).all() for master in one.masters.masters)
 
 
+def test_the_state_that_is_gone_back_to_stays_what_it_was():
+    """Two blow-ups in a row: the second way back is not to what the first one made of it."""
+    one = trainer(steps=40)
+    run(one, until=21)
+    one._good = (one.progress, {name: tensor.clone() for name, tensor in one.state().items()})
+    kept = {name: tensor.clone() for name, tensor in one._good[1].items()}
+    run(one, until=30)
+    one._notes.clear()
+    one._recover("test")
+    one._train_step(21, 40)
+    for name, tensor in one._good[1].items():
+        assert torch.equal(tensor, kept[name])
+
+
 def test_what_diverges_again_and_again_ends_with_a_message():
     one = trainer(steps=40)
     with pytest.raises(DivergedError, match=r"blew up 5 times.*learning_rate"):

@@ -12,6 +12,7 @@ from flex_assist.cli.output import JSON_HELP, print_json, print_table, say
 from flex_assist.config import Settings
 from flex_assist.errors import ConfigError, MissingExtraError
 from flex_assist.locations import locate
+from flex_trainer import waiting
 from flex_trainer.bench.documents import root_of
 
 REPO_HELP = "repository to train on; without it, the sources of flex-assist itself"
@@ -91,9 +92,9 @@ def optimizers(
         _check_writable(svg)
     root = root_of(repo)
     settings = _settings(repo, base)
-    # As `adapt` does, and for the same reasons.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
+        # As `adapt` does, and for the same reasons.
+        waiting.choose()
         from flex_trainer import device
 
         device.keep_memory()

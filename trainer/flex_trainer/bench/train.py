@@ -16,6 +16,7 @@ from flex_assist.models import store
 from flex_assist.repository.snapshot import read_documents
 from flex_trainer import device
 from flex_trainer.bench.arm import (
+    DEFAULT,
     UPDATE_DOCUMENTS,
     Arm,
     Cell,
@@ -82,6 +83,8 @@ def compare(options: TrainBench, settings: Settings) -> dict[str, Any]:
             length=options.length,
             dtype=dtype,
             device=place.type,
+            # Its own choice, as in `adapt`.
+            waiting=DEFAULT,
         )
         grid = _explore(options, replace(ours, side="peer", count=_fewer(len(documents))))
         chosen = replace(best(grid).arm, count=len(documents))

@@ -5,6 +5,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from flex_trainer import waiting
 from flex_trainer.bench.arm import Arm
 
 
@@ -13,6 +14,7 @@ def main() -> None:
     arm = Arm(**json.load(sys.stdin))
     # Before anything that allocates much; the peer computes as it does without us.
     if arm.side == "ours":
+        waiting.choose()
         from flex_trainer import device
         from flex_trainer.bench.ours import measure
 

@@ -231,7 +231,7 @@ class _Run:
         token = self._vocabulary.encode("\n")[0]
         speed = probe.prompt_tokens_per_s(self._engine, self._served, token)
         recipe, memory_mb = self._fitting(tasks[0])
-        corpus = self._workshop().corpus(tasks[0], recipe.seed)
+        corpus = self._workshop().corpus(tasks[0].train, recipe.seed)
         together = Workers() if self._apart else self._workers
         step_s = probe.step_seconds(self._model, corpus, recipe, together)
         if not settings.steps:
@@ -263,7 +263,7 @@ class _Run:
         best = device.choose_device()
         for place in dict.fromkeys((best, torch.device(CPU))):
             recipe = self._recipe(place)
-            corpus = self._workshop().corpus(task, recipe.seed)
+            corpus = self._workshop().corpus(task.train, recipe.seed)
             try:
                 with memory.out_of_memory_is_told():
                     self._model = self._load(recipe)

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load as from_bytes
@@ -36,6 +37,7 @@ class Progress:
         seconds: Training time so far.
         strength: The regularizer's lambda.
         losses: Of each step, nats a label.
+        validation: Step and loss, nats a label, of each evaluation on code not trained on.
         recoveries: How often the run blew up; with it the rate is lower and rho higher.
     """
 
@@ -44,6 +46,7 @@ class Progress:
     seconds: float
     strength: float
     losses: tuple[float, ...] = ()
+    validation: tuple[tuple[int, float], ...] = ()
     recoveries: int = 0
     rate_scale: float = 1.0
     rho_scale: float = 1.0
@@ -110,7 +113,13 @@ def _read(path: Path, run: str) -> tuple[Progress, dict[str, Tensor]]:
             "run without --resume"
         )
     values = record["progress"]
-    return Progress(**{**values, "losses": tuple(values["losses"])}), from_bytes(content)
+    return progress_from_record(values), from_bytes(content)
+
+
+def progress_from_record(record: dict[str, Any]) -> Progress:
+    """From what JSON holds."""
+    pairs = tuple((int(step), float(loss)) for step, loss in record["validation"])
+    return Progress(**{**record, "losses": tuple(record["losses"]), "validation": pairs})
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -1,10 +1,11 @@
 """One adapter of a run: trained, exported, measured and promoted."""
 
 import asyncio
+import itertools
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,17 +22,18 @@ from flex_assist.files import write_json_atomically
 from flex_assist.locations import Locations
 from flex_assist.models.fim import FimTokens
 from flex_assist.models.store import BaseModel
+from flex_assist.repository.documents import Document
 from flex_assist.repository.snapshot import Snapshot
-from flex_trainer import checkpoint, export, lora, memory, moments, outcome, parallel
+from flex_trainer import checkpoint, early_stopping, export, lora, memory, moments, outcome, parallel
 from flex_trainer.budget import Budget
-from flex_trainer.corpus import Corpus
+from flex_trainer.corpus import Corpus, Sample
 from flex_trainer.events import Event, Listener
 from flex_trainer.gate import Gate, Measurement
 from flex_trainer.loop import StepReport, Trainer
 from flex_trainer.memory import OutOfMemory
 from flex_trainer.packing import planned_batches
 from flex_trainer.parallel import Workers
-from flex_trainer.plan import RunPlan
+from flex_trainer.plan import TOKENS_PER_TOKEN, RunPlan
 from flex_trainer.selection import AdapterTask
 from flex_trainer.vocabulary import Vocabulary
 
@@ -71,9 +73,9 @@ class Workshop:
     listen: Listener
     stop_asked: Callable[[], bool]
 
-    def corpus(self, task: AdapterTask, seed: int) -> Corpus:
-        """The samples of one adapter."""
-        return Corpus(task.train, self.vocabulary.encode, self.fim, self.settings.prompt, seed)
+    def corpus(self, documents: Sequence[Document], seed: int) -> Corpus:
+        """The samples that documents give."""
+        return Corpus(documents, self.vocabulary.encode, self.fim, self.settings.prompt, seed)
 
 
 class AdapterJob:
@@ -114,8 +116,14 @@ class AdapterJob:
     def _train(self, model: Any) -> Trainer:
         shop, recipe, name = self._shop, self._plan.recipe, self._task.name
         steps = self._plan.steps[name]
-        batches = planned_batches(shop.corpus(self._task, recipe.seed), steps, recipe)
-        trainer = Trainer(model, recipe, batches, self._factors(model), shop.workers)
+        of_a_pass = max(1.0, self._task.tokens * TOKENS_PER_TOKEN)
+        passes = steps * recipe.batch_tokens / of_a_pass
+        train, validation = early_stopping.divided(self._task.train, passes)
+        batches = planned_batches(shop.corpus(train, recipe.seed), steps, recipe)
+        samples = self._validation(validation, recipe.seed)
+        trainer = Trainer(
+            model, recipe, batches, self._factors(model), shop.workers, validation=samples
+        )
         self._take_up(trainer)
         saved_s = time.monotonic()
 
@@ -140,6 +148,15 @@ class AdapterJob:
                 "a checkpoint is kept: go on with --resume"
             )
         return trainer
+
+    def _validation(self, documents: Sequence[Document], seed: int) -> list[Sample]:
+        """Infilling samples of documents that are not trained on."""
+        if not documents:
+            return []
+        fim = self._shop.fim
+        samples = self._shop.corpus(documents, seed).samples(0)
+        infilling = (sample for sample in samples if fim.prefix_id in sample.tokens)
+        return list(itertools.islice(infilling, early_stopping.MOST_SAMPLES))
 
     def _take_up(self, trainer: Trainer) -> None:
         """Go on from the newest whole checkpoint; all workers from the leader's."""
@@ -202,6 +219,7 @@ class AdapterJob:
         """Export, measure and promote."""
         shop, name = self._shop, self._task.name
         memory.release()
+        trainer.take_best()
         trainer.masters.shrink(self._plan.recipe.shrink)
         shop.listen(Event(phase="export", language=name))
         staged = shop.registry.stage(name)

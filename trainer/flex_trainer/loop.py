@@ -10,9 +10,20 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from flex_trainer import checkpoint, fourier, lora, losses, memory, packing, recovery, schedule
+from flex_trainer import (
+    checkpoint,
+    early_stopping,
+    fourier,
+    lora,
+    losses,
+    memory,
+    packing,
+    recovery,
+    schedule,
+)
 from flex_trainer.checkpoint import Progress
 from flex_trainer.corpus import UNLABELLED, Sample
+from flex_trainer.early_stopping import Stopper
 from flex_trainer.kernels.recompute import recompute_layers
 from flex_trainer.memory import OutOfMemory
 from flex_trainer.packing import Row, pack, split
@@ -61,6 +72,8 @@ class Trainer:
         batches: What each step sees; their number is the number of steps.
         factors: For the regularizer ``activation``: ``moments.input_factors``.
         workers: This process among those that train together.
+        validation: Samples of code that is not trained on; with them training ends when it does
+            no good any more, at the weights that were best.
     """
 
     def __init__(
@@ -70,8 +83,10 @@ class Trainer:
         batches: Sequence[Sequence[Sample]],
         factors: Mapping[str, Tensor] | None = None,
         workers: Workers | None = None,
+        validation: Sequence[Sample] = (),
     ) -> None:
-        self._recipe, self._batches = recipe, batches
+        self._recipe, self._batches, self._validation = recipe, batches, validation
+        self._stopper = Stopper()
         self._workers = workers or Workers()
         self._device = torch.device(recipe.device)
         self._core = model.get_base_model()
@@ -98,12 +113,23 @@ class Trainer:
             OutOfMemory: A step does not fit, however small its rows are.
         """
         steps = len(self._batches)
-        while self.progress.step < steps and not self._workers.any(should_stop(self.progress)):
+        while not self._is_over and not self._workers.any(should_stop(self.progress)):
             if self._good is None or self.progress.step >= self._good[0].step + KEEP_EVERY:
                 self._good = (self.progress, {k: v.clone() for k, v in self.state().items()})
             report(self._train_step(self.progress.step, steps))
+            if self._validation and early_stopping.due(self.progress.step, steps):
+                self._validate()
         self._good = None
         return self.progress
+
+    def take_best(self) -> None:
+        """Go back to the weights that were best on the validation samples, if there are any."""
+        if self._stopper.weights is not None:
+            self.masters.load(self._stopper.weights)
+
+    @property
+    def _is_over(self) -> bool:
+        return self.progress.step >= len(self._batches) or self._stopper.exhausted
 
     def _train_step(self, step: int, steps: int) -> StepReport:
         started = time.perf_counter()
@@ -152,6 +178,8 @@ class Trainer:
             for key, value in self._optimizer.state.get(master, {}).items():
                 tensor = value if isinstance(value, Tensor) else torch.tensor(float(value))
                 state[f"optimizer.{key}.{name}"] = tensor.detach().cpu().contiguous()
+        best = self._stopper.weights or {}
+        state |= {f"best.{name}": tensor for name, tensor in best.items()}
         state["hessian_labels"] = torch.tensor(self._hessian_labels)
         return state
 
@@ -172,6 +200,12 @@ class Trainer:
         self._hessian_labels = int(state["hessian_labels"])
         self._strength.value = progress.strength
         self._watch = LossWatch.after(progress.losses)
+        best = {
+            key.removeprefix("best."): value.clone()
+            for key, value in state.items()
+            if key.startswith("best.")
+        }
+        self._stopper = Stopper(history=list(progress.validation), weights=best or None)
         self.progress = progress
 
     def save(self, folder: Path, run: str) -> None:
@@ -211,6 +245,21 @@ class Trainer:
         self._optimizer.update_hessian()
         self.masters.clear_gradients()
         return self._optimizer.unclipped_share(self._hessian_labels)
+
+    @torch.no_grad()
+    def _validate(self) -> None:
+        started, total = time.perf_counter(), 0.0
+        for row in self._rows(self._validation):
+            hidden = self._hidden(row)
+            total += float(losses.loss_sum(hidden, self._head, row.labels, row.weights))
+        weight = sum(packing.weight_of(sample) for sample in self._validation)
+        loss = round(self._workers.total(total) / max(weight, 1.0), 5)
+        self._stopper.see(self.progress.step, loss, self.masters.state())
+        self.progress = replace(
+            self.progress,
+            seconds=self.progress.seconds + time.perf_counter() - started,
+            validation=tuple(self._stopper.history),
+        )
 
     def _rows(
         self, batch: Sequence[Sample], draws: Mapping[int, list[float]] | None = None

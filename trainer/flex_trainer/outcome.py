@@ -66,6 +66,7 @@ def details(run_plan: RunPlan, progress: Progress) -> dict[str, Any]:
         "labelled_tokens": progress.tokens,
         "training_s": round(progress.seconds, 1),
         "losses": list(progress.losses),
+        "validation": list(progress.validation),
         "recoveries": progress.recoveries,
         "peak_memory_mb": device.peak_memory_mb(),
     }

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, distributed
 from torch.distributed.fsdp import fully_shard
 
-from flex_trainer.checkpoint import Progress
+from flex_trainer.checkpoint import Progress, progress_from_record
 from flex_trainer.corpus import Sample
 
 
@@ -71,13 +71,17 @@ class Workers:
             parameter.grad = part.view_as(parameter)
         return float(flat[-1])
 
+    def total(self, number: float) -> float:
+        """The sum of all workers' numbers."""
+        if self.size == 1:
+            return number
+        both = torch.tensor([number], dtype=torch.float64, device=_device())
+        distributed.all_reduce(both)
+        return float(both)
+
     def any(self, asked: bool) -> bool:
         """Whether any worker says so."""
-        if self.size == 1:
-            return asked
-        flag = torch.tensor([float(asked)], device=_device())
-        distributed.all_reduce(flag)
-        return bool(flag.item() > 0)
+        return self.total(float(asked)) > 0
 
     def told(self, value: Any) -> Any:
         """The leader's ``value``, on all: anything that JSON can hold."""
@@ -100,13 +104,12 @@ class Workers:
         head = self.told(head)
         if head is None:
             return None
-        progress = head["progress"]
         state = {}
         for name, (dtype, shape) in head["tensors"].items():
             kind = getattr(torch, dtype.removeprefix("torch."))
             own = found[1][name] if found is not None else torch.empty(shape, dtype=kind)
             state[name] = self._broadcast(own.reshape(-1)).reshape(shape).cpu()
-        return Progress(**{**progress, "losses": tuple(progress["losses"])}), state
+        return progress_from_record(head["progress"]), state
 
     def gathered(self, own: dict[str, Any]) -> dict[str, Any]:
         """All workers' entries, on all."""

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from flex_trainer import checkpoint, fourier
+from flex_trainer import checkpoint, early_stopping, fourier
+from flex_trainer.corpus import Sample
 from flex_trainer.loop import Trainer
 from flex_trainer.memory import OutOfMemory
 from flex_trainer.recipe import Recipe
@@ -259,3 +260,48 @@ def test_other_errors_are_not_taken_for_short_memory(monkeypatch):
     monkeypatch.setattr(one, "_hidden", failing)
     with pytest.raises(RuntimeError, match="shapes"):
         run(one)
+
+
+def memorizing(steps: int = 60) -> Trainer:
+    """One batch again and again, judged on a language in which something else follows."""
+    batch = tiny.tiny_batches(1)[0]
+    backwards = [
+        Sample(tokens=s.tokens[::-1], labels=s.tokens[::-1], weights=s.weights) for s in batch
+    ]
+    recipe = replace(RECIPE, learning_rate=2e-2)
+    return Trainer(tiny.tiny_model(), recipe, [batch] * steps, validation=backwards)
+
+
+def test_training_ends_when_it_does_no_good_and_takes_the_best_weights():
+    one = run(memorizing())
+    history = dict(one.progress.validation)
+    best = min(history, key=lambda step: history[step])
+    assert one.progress.step < 60
+    assert one.progress.step == max(history)
+    assert len([step for step in history if step > best]) == early_stopping.PATIENCE
+    one.take_best()
+    again = run(memorizing(), until=best)
+    assert same(one, again)
+
+
+def test_the_best_weights_survive_a_checkpoint(tmp_path):
+    whole = run(memorizing())
+    first = run(memorizing(), until=12)
+    first.save(tmp_path, "run")
+    second = memorizing()
+    found = checkpoint.latest(tmp_path, "run", print)
+    assert found is not None
+    second.restore(*found)
+    run(second)
+    assert second.progress.validation == whole.progress.validation
+    for one in (whole, second):
+        one.take_best()
+    assert same(whole, second)
+
+
+def test_without_validation_samples_there_is_no_early_end():
+    one = run(trainer())
+    assert (one.progress.step, one.progress.validation) == (STEPS, ())
+    before = one.masters.state()
+    one.take_best()
+    assert all(torch.equal(one.masters.state()[name], before[name]) for name in before)

@@ -9,6 +9,7 @@ import torch
 
 PROBE_SHAPE = (512, 576, 1536)
 PROBE_ROUNDS = 8
+ONEDNN_KERNELS = "64"
 # glibc's parameters, see mallopt(3).
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
@@ -42,8 +43,10 @@ def use_threads(threads: int) -> int:
 def keep_memory() -> None:
     """Let glibc keep what is freed: big buffers come and go at each step, and are mapped anew.
 
-    Nothing happens on other systems.
+    And let oneDNN forget old kernels: each length of a row is a shape of its own, and a thousand of
+    them hold some hundred MB. Before anything is computed; nothing happens on other systems.
     """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", ONEDNN_KERNELS)
     if platform.libc_ver()[0] != "glibc":
         return
     libc = ctypes.CDLL(None)

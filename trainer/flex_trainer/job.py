@@ -24,7 +24,16 @@ from flex_assist.models.fim import FimTokens
 from flex_assist.models.store import BaseModel
 from flex_assist.repository.documents import Document
 from flex_assist.repository.snapshot import Snapshot
-from flex_trainer import checkpoint, early_stopping, export, lora, memory, moments, outcome, parallel
+from flex_trainer import (
+    checkpoint,
+    early_stopping,
+    export,
+    lora,
+    memory,
+    moments,
+    outcome,
+    parallel,
+)
 from flex_trainer.budget import Budget
 from flex_trainer.corpus import Corpus, Sample
 from flex_trainer.events import Event, Listener

@@ -26,7 +26,7 @@ class Recipe:
     rank: int = 16
     learning_rate: float = LEARNING_RATE["sophia"]
     batch_tokens: int = 1280
-    row_tokens: int = 640
+    row_tokens: int = 512
     checkpointing: bool = False
     hessian_every: int = 10
     rho: float = 2.0

@@ -191,13 +191,14 @@ def test_the_state_that_is_gone_back_to_stays_what_it_was():
     """Two blow-ups in a row: the second way back is not to what the first one made of it."""
     one = trainer(steps=40)
     run(one, until=21)
-    one._good = (one.progress, {name: tensor.clone() for name, tensor in one.state().items()})
-    kept = {name: tensor.clone() for name, tensor in one._good[1].items()}
+    good = (one.progress, {name: tensor.clone() for name, tensor in one.state().items()})
+    kept = {name: tensor.clone() for name, tensor in good[1].items()}
     run(one, until=30)
+    one._good = good
     one._notes.clear()
     one._recover("test")
     one._train_step(21, 40)
-    for name, tensor in one._good[1].items():
+    for name, tensor in good[1].items():
         assert torch.equal(tensor, kept[name])
 
 

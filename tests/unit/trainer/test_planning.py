@@ -145,7 +145,7 @@ def footprints(per_token: float = 1e6) -> dict[bool, Footprint]:
     [(5000, 640, False), (1000, 320, False), (900, 160, False), (700, 640, True)],
 )
 def test_the_planner_steps_down_until_it_fits(room_mb, row_tokens, checkpointing):
-    found = planner.fit(Recipe(), footprints(), 100, room_mb)
+    found = planner.fit(Recipe(row_tokens=640), footprints(), 100, room_mb)
     assert found is not None
     recipe, peak_mb = found
     assert (recipe.row_tokens, recipe.checkpointing) == (row_tokens, checkpointing)
@@ -153,14 +153,14 @@ def test_the_planner_steps_down_until_it_fits(room_mb, row_tokens, checkpointing
 
 
 def test_a_row_is_never_shorter_than_the_longest_sample():
-    found = planner.fit(Recipe(), footprints(), 3000, 1000)
+    found = planner.fit(Recipe(row_tokens=640), footprints(), 3000, 1000)
     assert found is not None
     assert found[0].checkpointing
-    assert planner.fit(Recipe(), footprints(), 30_000, 1000) is None
+    assert planner.fit(Recipe(row_tokens=640), footprints(), 30_000, 1000) is None
 
 
 def test_what_never_fits_is_said():
-    assert planner.fit(Recipe(), footprints(), 100, 400) is None
+    assert planner.fit(Recipe(row_tokens=640), footprints(), 100, 400) is None
 
 
 def test_an_impossible_budget_names_the_least():

@@ -146,7 +146,8 @@ def test_the_engine_host_can_be_seen_and_stopped(adapted):
 
 def test_ctrl_c_keeps_a_checkpoint_and_resume_goes_on(adapted, repository, home):
     before = run("adapters", "list", "--repo", str(repository), "--json").stdout
-    command = [PROGRAM, "adapt", str(repository), "--budget", "75s", "--progress", "json"]
+    options = ["--steps", "6", "--budget", "40s", "--progress", "json"]
+    command = [PROGRAM, "adapt", str(repository), *options]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -180,19 +181,20 @@ def weights_of_newest(repository) -> str:
     return json.loads(shown.stdout)["artefacts"]["adapter_model.safetensors"]
 
 
+@pytest.mark.timeout(600)
 def test_kill_leaves_the_old_state_and_resume_ends_at_the_same_weights(adapted, repository):
     steps = ["adapt", str(repository), "--budget", "40s", "--steps", "4", "--progress", "json"]
     assert run(*steps).returncode in (0, 3)
     expected = weights_of_newest(repository)
     before = run("adapters", "list", "--repo", str(repository), "--json").stdout
-    for phase, step in (("mine", None), ("train", 3), ("gate", None)):
+    for phase, step in (("train", 3), ("gate", None)):
         with subprocess.Popen(
             [PROGRAM, *steps], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         ) as process:
             assert process.stderr is not None
             for line in process.stderr:
                 event = json.loads(line) if line.startswith("{") else {"phase": ""}
-                if event["phase"] == phase and event["step"] in (step, event["step"] or step):
+                if event["phase"] == phase and step in (None, event["step"]):
                     break
             process.kill()
         assert run("adapters", "list", "--repo", str(repository), "--json").stdout == before

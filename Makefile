@@ -74,7 +74,7 @@ bars-kill: setup ## kill -9 at 10 random points of adapt, resumed (20 min) -> do
 bars-plan: setup ## memory and time: expected against measured (8 min) -> docs/bars/plan.json
 	$(BIN)/python tests/benchmarks/planning.py
 
-bench-gpu: setup ## the last two as JSON, on a GPU where there is one; no bars (REPO=...)
+bench-gpu: setup ## speed and optimizers as JSON, on a GPU where there is one; no bars (REPO=...)
 	@$(BIN)/flex-assist bench train $(REPO) --repeats 3 --json
 	@$(BIN)/flex-assist bench optimizers $(REPO) --json
 

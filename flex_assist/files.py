@@ -34,13 +34,18 @@ def write_atomically(path: Path, fill: Callable[[Path], None]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_text_atomically(path: Path, text: str) -> None:
-    """Replace ``path`` by ``text`` (UTF-8, line ends as given)."""
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """Replace ``path`` by ``content``."""
 
     def fill(part: Path) -> None:
-        part.write_bytes(text.encode())
+        part.write_bytes(content)
 
     write_atomically(path, fill)
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Replace ``path`` by ``text`` (UTF-8, line ends as given)."""
+    write_bytes_atomically(path, text.encode())
 
 
 def write_json_atomically(path: Path, value: Any) -> None:

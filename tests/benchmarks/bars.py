@@ -3,12 +3,14 @@
 import json
 import platform
 import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "bars"
+PROGRAM = str(Path(sys.executable).parent / "flex-assist")
 
 
 def write(name: str, figures: dict[str, Any]) -> Path:

@@ -12,8 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
-PROGRAM = str(Path(sys.executable).parent / "flex-assist")
+import bars
+
 WEIGHTS = ("adapter_model.safetensors", "adapter.gguf", "merged-q8_0.gguf")
 
 
@@ -24,17 +24,19 @@ def measure(kills: int, steps: int, budget: str, seed: int = 0) -> dict[str, Any
         folder = Path(name)
         repository = folder / "repository"
         skip = shutil.ignore_patterns("__pycache__", "*.toml")
-        shutil.copytree(ROOT / "flex_assist", repository, ignore=skip)
+        shutil.copytree(bars.ROOT / "flex_assist", repository, ignore=skip)
         # The base is requantized for serving once: the runs are alike after the first.
         adapt(folder / "home", repository, steps, budget)
         started = time.monotonic()
         adapt(folder / "home", repository, steps, budget)
         whole_s = time.monotonic() - started
         expected = weights(folder / "home", repository)
-        points = [
-            one_kill(folder / "home", repository, steps, budget, rng.uniform(0.03, 0.97) * whole_s)
-            for _ in range(kills)
-        ]
+        points: list[dict[str, Any]] = []
+        while len(points) < kills:
+            after_s = rng.uniform(0.03, 0.97) * whole_s
+            point = one_kill(folder / "home", repository, steps, budget, after_s)
+            # A run that had ended before it was to be killed shows nothing.
+            points += [point] if point["phase"] != "ended" else []
     same = [point["weights"] == expected for point in points]
     return {
         "kills": kills,
@@ -60,6 +62,7 @@ def one_kill(
     home: Path, repository: Path, steps: int, budget: str, after_s: float
 ) -> dict[str, Any]:
     """A run that is killed after so long, and resumed: where it was, and its weights."""
+    before = versions(home, repository)
     events = home / "events.txt"
     with events.open("wb") as log:
         process = subprocess.Popen(
@@ -72,20 +75,21 @@ def one_kill(
         process.wait()
     phase = "ended" if ended else last_phase(events)
     if not ended:
-        again = [PROGRAM, "adapt", str(repository), "--resume", "--json"]
+        again = [bars.PROGRAM, "adapt", str(repository), "--resume", "--json"]
         done = subprocess.run(again, env=environment(home), capture_output=True, check=False)
         if done.returncode == 1 and b"no interrupted run" in done.stderr:
             # Killed before anything was asked for, or after all was done.
             adapt(home, repository, steps, budget)
         else:
             assert done.returncode in (0, 3), done.stderr.decode()
+    assert len(versions(home, repository)) > len(before), "the resumed run made nothing"
     return {"after_s": round(after_s, 2), "phase": phase, "weights": weights(home, repository)}
 
 
 def command(repository: Path, steps: int, budget: str) -> list[str]:
     """A run whose number of steps does not depend on the machine's mood."""
     options = ["--steps", str(steps), "--budget", budget, "--progress", "json", "--json"]
-    return [PROGRAM, "adapt", str(repository), *options]
+    return [bars.PROGRAM, "adapt", str(repository), *options]
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -102,24 +106,27 @@ def last_phase(events: Path) -> str:
     return last["phase"] + (f" {last['step']}" if last["phase"] == "train" else "")
 
 
+def versions(home: Path, repository: Path) -> list[str]:
+    """All that there are, oldest first."""
+    found = asked(home, "list", "--repo", str(repository))["adapters"]
+    return sorted(one["version"] for one in found)
+
+
 def weights(home: Path, repository: Path) -> dict[str, str]:
     """Digests of the newest version's files."""
-    listed = subprocess.run(
-        [PROGRAM, "adapters", "list", "--repo", str(repository), "--json"],
-        env=environment(home), capture_output=True, check=True,
-    )  # fmt: skip
-    newest = max(one["version"] for one in json.loads(listed.stdout)["adapters"])
-    shown = subprocess.run(
-        [PROGRAM, "adapters", "show", f"python/{newest}", "--repo", str(repository), "--json"],
-        env=environment(home), capture_output=True, check=True,
-    )  # fmt: skip
-    artefacts = json.loads(shown.stdout)["artefacts"]
-    return {name: artefacts[name] for name in WEIGHTS}
+    newest = versions(home, repository)[-1]
+    shown = asked(home, "show", f"python/{newest}", "--repo", str(repository))
+    return {name: shown["artefacts"][name] for name in WEIGHTS}
+
+
+def asked(home: Path, *arguments: str) -> dict[str, Any]:
+    """What ``flex-assist adapters`` answers."""
+    command = [bars.PROGRAM, "adapters", *arguments, "--json"]
+    done = subprocess.run(command, env=environment(home), capture_output=True, check=True)
+    return dict(json.loads(done.stdout))
 
 
 if __name__ == "__main__":
-    import bars
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--steps", type=int, default=6)

@@ -82,7 +82,7 @@ def train_adapter(
         base_model.load_base(base, torch.device("cpu"), torch.bfloat16), recipe.rank, seed
     )
     corpus = Corpus(documents, vocabulary.tokenize, FIM, PromptSettings(), seed)
-    trainer = Trainer(model, recipe, planned_batches(corpus, steps, recipe))
+    trainer = Trainer(model, recipe, planned_batches(corpus.samples, steps, recipe))
     trainer.run(report=lambda _: None, should_stop=lambda _: False)
     export.write_files(model, trainer.masters, base, "smollm2-135m", folder, FIM)
     return trainer.masters.state()

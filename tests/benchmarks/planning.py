@@ -9,8 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
-PROGRAM = str(Path(sys.executable).parent / "flex-assist")
+import bars
+
 # By the environment, as a user sets them: rank, memory to plan with, optimizer, steps.
 SETUPS: dict[str, dict[str, str]] = {
     "as it comes": {},
@@ -30,7 +30,7 @@ def run(setup: dict[str, str], budget: str, home: Path) -> dict[str, Any]:
     """One adapt of this project's own core."""
     own = {f"FLEX_ASSIST_{key}": value for key, value in setup.items()}
     done = subprocess.run(
-        [PROGRAM, "adapt", str(ROOT / "flex_assist"), "--budget", budget, "--json"],
+        [bars.PROGRAM, "adapt", str(bars.ROOT / "flex_assist"), "--budget", budget, "--json"],
         env={**os.environ, "FLEX_ASSIST_HOME": str(home), **own}, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
@@ -48,8 +48,6 @@ def worst(runs: dict[str, Any]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    import bars
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--budget", default="2m")
     found = measure(parser.parse_args().budget, list(SETUPS))

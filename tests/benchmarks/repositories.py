@@ -16,8 +16,6 @@ from typing import Any
 
 import bars
 
-PROGRAM = str(Path(sys.executable).parent / "flex-assist")
-
 
 def main() -> int:
     """Prepare, adapt, complete, score, and write ``docs/bars/<repository>.json``."""
@@ -71,7 +69,16 @@ def adapt(train: Path, budget: str, kept: Path, stage: str) -> dict[str, Any]:
     if stage == "score":
         return dict(json.loads(kept.read_text()))
     started, commit = time.monotonic(), bars.commit()
-    command = [PROGRAM, "adapt", str(train), "--budget", budget, "--json", "--progress", "json"]
+    command = [
+        bars.PROGRAM,
+        "adapt",
+        str(train),
+        "--budget",
+        budget,
+        "--json",
+        "--progress",
+        "json",
+    ]
     output = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
     found = {
         "budget": budget,
@@ -87,7 +94,7 @@ def adapt(train: Path, budget: str, kept: Path, stage: str) -> dict[str, Any]:
 def complete(train: Path, cases: Path, out: Path, adapter: str, limit: int) -> Path:
     """Predictions for all cases."""
     options = ["--repo", str(train), "--adapter", adapter, "--limit", str(limit), "--json"]
-    command = [PROGRAM, "bench", "completions", "--cases", str(cases), "--out", str(out)]
+    command = [bars.PROGRAM, "bench", "completions", "--cases", str(cases), "--out", str(out)]
     _run(*command, *options)
     return out
 

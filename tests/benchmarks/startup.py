@@ -6,10 +6,10 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
-PROGRAM = str(Path(sys.executable).parent / "flex-assist")
+import bars
+
 HEAVY = ("torch", "llama_cpp", "pygls", "textual")
 
 
@@ -25,7 +25,7 @@ def measure(runs: int) -> dict[str, Any]:
 def help_ms() -> float:
     """Milliseconds of one ``--help``."""
     started = time.perf_counter()
-    subprocess.run([PROGRAM, "--help"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([bars.PROGRAM, "--help"], check=True, stdout=subprocess.DEVNULL)
     return (time.perf_counter() - started) * 1000
 
 
@@ -49,7 +49,10 @@ def initialize_ms() -> float:
     ).encode()
     started = time.perf_counter()
     with subprocess.Popen(
-        [PROGRAM, "lsp"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [bars.PROGRAM, "lsp"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -69,8 +72,6 @@ def main() -> int:
     """Measure and write ``docs/bars/startup.json``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=11)
-    import bars
-
     bars.write("startup", {"command": "make bars-startup", **measure(parser.parse_args().runs)})
     return 0
 

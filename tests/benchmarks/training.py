@@ -7,12 +7,10 @@ import argparse
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import bars
 
-PROGRAM = str(Path(sys.executable).parent / "flex-assist")
 LEAST, MOST = "at least", "at most"
 # Where in the answer, which way, and how much.
 WANTED = {
@@ -51,7 +49,7 @@ def main() -> int:
     arguments, more = parser.parse_known_args()
     name = arguments.name
     bars.FOLDER.mkdir(parents=True, exist_ok=True)
-    command = [PROGRAM, "bench", name, "--json", *OPTIONS[name], *more]
+    command = [bars.PROGRAM, "bench", name, "--json", *OPTIONS[name], *more]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     found = json.loads(done.stdout)
     judged = judge(found, name)

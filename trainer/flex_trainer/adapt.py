@@ -134,14 +134,14 @@ class _Run:
         if not selection.tasks:
             raise DataError(outcome.too_little(snapshot, selection))
         try:
-            run_plan = self._planned(stored, snapshot, selection)
-            outcomes = self._make(selection, run_plan, snapshot)
+            self._run_plan = self._planned(stored, snapshot, selection)
+            outcomes = self._make(selection, snapshot)
         finally:
             asyncio.run(self._engine.close())
         self._listen(Event(phase="done"))
         if self._workers.leads:
             shutil.rmtree(self._folder, ignore_errors=True)
-        return self._result(selection, run_plan, outcomes)
+        return self._result(selection, outcomes)
 
     def _take_up(self) -> RunPlan | None:
         """What an interrupted run was asked for, and its plan if it came so far."""
@@ -154,11 +154,12 @@ class _Run:
         )
         stored = None
         if self._workers.leads:
-            asked, stored = self._asked_before() if self._options.resume else (asked, None)
+            if self._options.resume:
+                asked, stored = plan.load_asked(self._folder), plan.load(self._folder)
             if stored is None:
                 self._begin(asked)
         asked = plan.asked_from_record(self._workers.told(asdict(asked)))
-        record = self._workers.told(None if stored is None else plan.to_record(stored))
+        record = self._workers.told(None if stored is None else asdict(stored))
         stored = None if record is None else plan.from_record(record)
         self._options = replace(
             self._options,
@@ -171,9 +172,6 @@ class _Run:
         if stored is not None:
             self._settings = replace(self._settings, prompt=stored.prompt)
         return stored
-
-    def _asked_before(self) -> tuple[Asked, RunPlan | None]:
-        return plan.load_asked(self._folder), plan.load(self._folder)
 
     def _begin(self, asked: Asked) -> None:
         """An empty folder, and in it what is asked for: from here on the run can be resumed."""
@@ -204,7 +202,7 @@ class _Run:
         made = self._plan(snapshot, selection)
         if self._workers.leads:
             plan.save(made, self._folder)
-        made = plan.from_record(self._workers.told(plan.to_record(made)))
+        made = plan.from_record(self._workers.told(asdict(made)))
         self._listen(Event(phase="plan", note=plan.describe(made)))
         return made
 
@@ -243,7 +241,7 @@ class _Run:
         steps = (
             dict.fromkeys((task.name for task in tasks), settings.steps)
             if settings.steps
-            else plan.share_steps(tasks, training_s, step_s, recipe, settings.epochs)
+            else planner.share_steps(tasks, training_s, step_s, recipe, settings.epochs)
         )
         return RunPlan(
             data=plan.data_digest(snapshot),
@@ -312,45 +310,47 @@ class _Run:
             stop_asked=self._stop_asked,
         )
 
-    def _make(
-        self, selection: Selection, run_plan: RunPlan, snapshot: Snapshot
-    ) -> dict[str, dict[str, Any]]:
+    def _make(self, selection: Selection, snapshot: Snapshot) -> dict[str, dict[str, Any]]:
         """All adapters, one after the other; or each worker some of them."""
         if not self._apart:
             return {
-                task.name: self._workers.told(self._adapter(task, run_plan, snapshot))
+                task.name: self._workers.told(self._adapter(task, snapshot))
                 for task in selection.tasks
             }
         own = selection.tasks[self._workers.rank :: self._workers.size]
-        made = {task.name: self._adapter(task, run_plan, snapshot) for task in own}
-        return self._workers.gathered(made)
+        return self._workers.gathered({task.name: self._adapter(task, snapshot) for task in own})
 
-    def _adapter(self, task: AdapterTask, run_plan: RunPlan, snapshot: Snapshot) -> Any:
+    def _adapter(self, task: AdapterTask, snapshot: Snapshot) -> dict[str, Any] | None:
         """What came of one adapter, made now or before the run was interrupted."""
-        job = AdapterJob(self._workshop(), task, run_plan, snapshot)
-        if self._workers.any(job.done() is not None):
+        shop = self._workshop()
+        job = AdapterJob(shop, task, self._run_plan, snapshot)
+        if shop.workers.any(job.done() is not None):
             return job.done()
         try:
             return job.run(self._model)
         except OutOfMemory as error:
-            if run_plan.recipe.device == CPU:
+            # Several processes would have to move together.
+            if self._run_plan.recipe.device == CPU or self._workers.size > 1:
                 raise ModelError(
                     f"memory ran out in training {task.name}; a checkpoint is kept: close other "
                     "programs and go on with --resume"
                 ) from error
         # Outside of the handler, so that the memory is free again.
-        return self._adapter_on_cpu(task, run_plan, snapshot)
+        self._move_to_cpu()
+        return self._adapter(task, snapshot)
 
-    def _adapter_on_cpu(self, task: AdapterTask, run_plan: RunPlan, snapshot: Snapshot) -> Any:
+    def _move_to_cpu(self) -> None:
+        """From here on, for this adapter and those that follow."""
         self._listen(Event(phase="load", note="the GPU's memory is too small: on the CPU from now"))
         self._options = replace(self._options, resume=True)
-        recipe = replace(run_plan.recipe, device=CPU)
+        recipe = replace(
+            self._run_plan.recipe, device=CPU, dtype=self._recipe(torch.device(CPU)).dtype
+        )
+        self._run_plan = replace(self._run_plan, recipe=recipe)
         self._model = self._load(recipe)
-        return self._adapter(task, replace(run_plan, recipe=recipe), snapshot)
 
-    def _result(
-        self, selection: Selection, run_plan: RunPlan, outcomes: dict[str, dict[str, Any]]
-    ) -> AdaptResult:
+    def _result(self, selection: Selection, outcomes: dict[str, dict[str, Any]]) -> AdaptResult:
+        recipe = self._run_plan.recipe
         seconds = self._budget.spent_s()
         trained_s = sum(found.get("training_s", 0.0) for found in outcomes.values())
         peak_mb = device.peak_memory_mb()
@@ -360,7 +360,7 @@ class _Run:
             seconds=round(seconds, 1),
             languages=outcome.languages_of(selection, outcomes),
             peak_memory_mb=peak_mb,
-            optimizer=run_plan.recipe.optimizer,
-            regularizer=run_plan.recipe.regularizer,
-            plan=run_plan.prediction.against(peak_mb, trained_s, seconds),
+            optimizer=recipe.optimizer,
+            regularizer=recipe.regularizer,
+            plan=self._run_plan.prediction.against(peak_mb, trained_s, seconds),
         )

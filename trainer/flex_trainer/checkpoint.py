@@ -19,8 +19,9 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from flex_assist.errors import DataError
-from flex_assist.files import write_atomically, write_json_atomically
+from flex_assist.files import write_bytes_atomically, write_json_atomically
 from flex_assist.locations import private_directory
+from flex_trainer import recovery
 
 PREFIX = "step-"
 STATE_FILE, RECORD_FILE = "state.safetensors", "progress.json"
@@ -48,8 +49,16 @@ class Progress:
     losses: tuple[float, ...] = ()
     validation: tuple[tuple[int, float], ...] = ()
     recoveries: int = 0
-    rate_scale: float = 1.0
-    rho_scale: float = 1.0
+
+    @property
+    def rate_scale(self) -> float:
+        """What the planned learning rate is multiplied by."""
+        return float(recovery.RATE_FACTOR**self.recoveries)
+
+    @property
+    def rho_scale(self) -> float:
+        """What Sophia's planned rho is multiplied by."""
+        return float(recovery.RHO_FACTOR**self.recoveries)
 
 
 def save(folder: Path, progress: Progress, tensors: Mapping[str, Tensor], run: str) -> Path:
@@ -66,7 +75,7 @@ def save(folder: Path, progress: Progress, tensors: Mapping[str, Tensor], run: s
     content = to_bytes(dict(tensors))
     digest = hashlib.sha256(content).hexdigest()
     record = {"run": run, "sha256": digest, "progress": asdict(progress)}
-    write_atomically(part / STATE_FILE, lambda file: _write(file, content))
+    write_bytes_atomically(part / STATE_FILE, content)
     write_json_atomically(part / RECORD_FILE, record)
     if target.exists():
         shutil.rmtree(target)
@@ -120,10 +129,6 @@ def progress_from_record(record: dict[str, Any]) -> Progress:
     """From what JSON holds."""
     pairs = tuple((int(step), float(loss)) for step, loss in record["validation"])
     return Progress(**{**record, "losses": tuple(record["losses"]), "validation": pairs})
-
-
-def _write(file: Path, content: bytes) -> None:
-    file.write_bytes(content)
 
 
 def _all(folder: Path) -> list[Path]:

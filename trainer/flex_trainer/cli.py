@@ -15,9 +15,9 @@ import typer
 from flex_assist import config
 from flex_assist.cli.output import JSON_HELP, print_json, print_table, say
 from flex_assist.config import Settings
-from flex_assist.errors import ConfigError, DataError, MissingExtraError
+from flex_assist.errors import ConfigError, DataError
 from flex_assist.locations import locate
-from flex_trainer import waiting
+from flex_trainer import startup
 
 EXIT_NOTHING_PROMOTED, EXIT_INTERRUPTED = 3, 130
 
@@ -55,7 +55,7 @@ def command(
     """Adapt the base model to a repository: one adapter per language."""
     if progress not in (None, "json"):
         raise ConfigError(f"--progress {progress!r} is unknown; only json can be given")
-    root = _root(repo)
+    root = startup.repository_root(repo)
     flags = {
         "training.budget": budget,
         "model.base": base,
@@ -75,12 +75,6 @@ def command(
     _adapt(root, settings, languages, files, resume, progress == "json", as_json)
 
 
-def _root(repo: Path) -> Path:
-    if not repo.is_dir():
-        raise DataError(f"{str(repo)!r} is not a folder; give the folder of a repository")
-    return repo.resolve()
-
-
 def _listed(path: Path) -> tuple[str, ...]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -98,18 +92,12 @@ def _adapt(
     json_events: bool,
     as_json: bool,
 ) -> None:
-    try:
-        # Before torch is loaded, and before anything that allocates much.
-        waiting.choose()
-        from flex_trainer import device
-
-        device.keep_memory()
+    with startup.training_extra():
+        startup.prepare_process()
         from flex_trainer import events
         from flex_trainer.adapt import AdaptOptions, adapt
         from flex_trainer.budget import parse_seconds
         from flex_trainer.job import Interrupted
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("training", "train") from error
     options = AdaptOptions(
         root=root,
         languages=languages,

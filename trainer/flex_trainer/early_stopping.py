@@ -66,11 +66,11 @@ def divided(
     if passes < PASSES or len(documents) < 10 * LEAST_DOCUMENTS:
         return tuple(documents), ()
     # By the content's digest: it does not depend on names or order, and moves with no seed.
-    sizes: dict[int, list[Document]] = {}
+    clusters: dict[int, list[Document]] = {}
     for document in sorted(documents, key=lambda one: one.sha256):
-        sizes.setdefault(document.cluster, []).append(document)
+        clusters.setdefault(document.cluster, []).append(document)
     chosen: list[Document] = []
-    for cluster in sizes.values():
+    for cluster in clusters.values():
         if len(chosen) + len(cluster) <= wanted:
             chosen.extend(cluster)
     paths = {document.path for document in chosen}

@@ -42,7 +42,8 @@ from flex_trainer.loop import StepReport, Trainer
 from flex_trainer.memory import OutOfMemory
 from flex_trainer.packing import planned_batches
 from flex_trainer.parallel import Workers
-from flex_trainer.plan import TOKENS_PER_TOKEN, RunPlan
+from flex_trainer.plan import RunPlan
+from flex_trainer.planner import TOKENS_PER_TOKEN
 from flex_trainer.selection import AdapterTask
 from flex_trainer.vocabulary import Vocabulary
 
@@ -128,7 +129,7 @@ class AdapterJob:
         of_a_pass = max(1.0, self._task.tokens * TOKENS_PER_TOKEN)
         passes = steps * recipe.batch_tokens / of_a_pass
         train, validation = early_stopping.divided(self._task.train, passes)
-        batches = planned_batches(shop.corpus(train, recipe.seed), steps, recipe)
+        batches = planned_batches(shop.corpus(train, recipe.seed).samples, steps, recipe)
         samples = self._validation(validation, recipe.seed)
         trainer = Trainer(
             model, recipe, batches, self._factors(model), shop.workers, validation=samples
@@ -138,25 +139,29 @@ class AdapterJob:
 
         def should_stop(progress: checkpoint.Progress) -> bool:
             nonlocal saved_s
-            if shop.workers.leads and time.monotonic() - saved_s > CHECKPOINT_EVERY_S:
-                trainer.save(self._folder, self._plan.identity)
+            if time.monotonic() - saved_s > CHECKPOINT_EVERY_S:
+                self._keep(trainer)
                 saved_s = time.monotonic()
             return shop.stop_asked() or self._is_late(progress)
 
         try:
             trainer.run(report=self._reporter(), should_stop=should_stop)
         except OutOfMemory:
-            trainer.save(self._folder, self._plan.identity)
+            self._keep(trainer)
             raise
-        if shop.workers.leads:
-            # Whatever happens while the files are made and measured, training is not lost.
-            trainer.save(self._folder, self._plan.identity)
+        # Whatever happens while the files are made and measured, training is not lost.
+        self._keep(trainer)
         if shop.workers.any(shop.stop_asked()):
             raise Interrupted(
                 f"stopped at step {trainer.progress.step} of {len(batches)} of {name}; "
                 "a checkpoint is kept: go on with --resume"
             )
         return trainer
+
+    def _keep(self, trainer: Trainer) -> None:
+        """Write a checkpoint; one worker does it for all."""
+        if self._shop.workers.leads:
+            trainer.save(self._folder, self._plan.identity)
 
     def _validation(self, documents: Sequence[Document], seed: int) -> list[Sample]:
         """Infilling samples of documents that are not trained on."""

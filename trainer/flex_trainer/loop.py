@@ -26,7 +26,7 @@ from flex_trainer.corpus import UNLABELLED, Sample
 from flex_trainer.early_stopping import Stopper
 from flex_trainer.kernels.recompute import recompute_layers
 from flex_trainer.memory import OutOfMemory
-from flex_trainer.packing import Row, pack, split
+from flex_trainer.packing import Row, hidden_states, pack, split
 from flex_trainer.parallel import Workers
 from flex_trainer.recipe import Recipe
 from flex_trainer.recovery import DivergedError, LossWatch
@@ -274,10 +274,7 @@ class Trainer:
 
     def _hidden(self, row: Row) -> Tensor:
         """Last hidden states, (1, T, d)."""
-        hidden: Tensor = self._core.model(
-            input_ids=row.ids, position_ids=row.positions, lengths=row.lengths
-        ).last_hidden_state
-        return hidden
+        return hidden_states(self._core, row)
 
     def _penalize(self, step: int, steps: int) -> float | None:
         """Add the regularizer's gradient to that of the loss."""
@@ -316,13 +313,7 @@ class Trainer:
             )
         seconds = self.progress.seconds
         self.restore(*self._good)
-        self.progress = replace(
-            self.progress,
-            seconds=seconds,
-            recoveries=count,
-            rate_scale=recovery.RATE_FACTOR**count,
-            rho_scale=recovery.RHO_FACTOR**count,
-        )
+        self.progress = replace(self.progress, seconds=seconds, recoveries=count)
         self._notes.append(
             f"step {at}: {wrong}; back to step {self.progress.step} with a learning rate of "
             f"{self.progress.rate_scale:g} times the planned one"

@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flex_trainer.corpus import UNLABELLED
+
 # 128 rows of 49,152 logits in float32 are 25 MB.
 CHUNK_ROWS = 128
-UNLABELLED = -100
 # Labels are drawn in two stages: a block of the vocabulary, then an id in it.
 DRAW_BLOCK = 256
 
@@ -16,7 +17,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     """Sum of the cross-entropies of ``hidden @ weight.T``, some rows at a time.
 
     The gradient of the hidden states is computed in the forward pass, while the probabilities are
-    there, so that neither pass ever holds more than a chunk of them. The weight is frozen.
+    there, so that neither pass ever holds more than a chunk of them; not where none is asked for.
+    The weight is frozen.
     """
 
     @staticmethod
@@ -33,13 +35,15 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         for start in range(0, hidden.shape[0], CHUNK_ROWS):
             rows = slice(start, start + CHUNK_ROWS)
             scale = row_weights[rows, None]
-            # softmax is one pass of vector code; exp() and logsumexp() alone cost ten times as
-            # much on some processors.
+            # One pass of vector code; exp() and logsumexp() cost ten times as much where values
+            # underflow.
             probability = torch.softmax(hidden[rows] @ weight.T, -1, dtype=torch.float32)  # (C, V)
             target = labels[rows] if draws is None else draw(probability, draws[rows])
             target = target[:, None]
             likely = probability.gather(1, target).clamp_min_(torch.finfo(torch.float32).tiny)
             total -= (likely.log_() * scale).sum()
+            if not ctx.needs_input_grad[0]:
+                continue
             # Gradient of the cross-entropy: softmax minus the one-hot label.
             probability.scatter_add_(1, target, torch.full_like(scale, -1.0))
             gradient[rows] = (probability.to(hidden.dtype) @ weight) * scale

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from flex_trainer import losses
+from flex_trainer.corpus import Sample
+from flex_trainer.packing import hidden_states, pack
 
 PROBE_TOKENS = 64
 # Float32 numbers held for each trainable one: master, gradient, two moments of the optimizer, and
@@ -100,10 +102,10 @@ def _kept_bytes(core: Any, device: torch.device) -> int:
             kept[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
-    ids = torch.ones(1, PROBE_TOKENS, dtype=torch.long, device=device)
-    positions = torch.arange(PROBE_TOKENS, device=device)[None]
+    some = (1,) * PROBE_TOKENS
+    row = pack([Sample(tokens=some, labels=some, weights=(1.0,) * PROBE_TOKENS)], device)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        core.model(input_ids=ids, position_ids=positions, lengths=(PROBE_TOKENS,))
+        hidden_states(core, row)
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 

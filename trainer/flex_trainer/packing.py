@@ -2,14 +2,14 @@
 
 import itertools
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from flex_trainer.corpus import Corpus, Sample
-from flex_trainer.losses import UNLABELLED
+from flex_trainer.corpus import UNLABELLED, Sample
 from flex_trainer.recipe import Recipe
 
 # Samples among which batches are put together: first-fit takes time with the square of it.
@@ -75,6 +75,18 @@ def pack(
     )
 
 
+def hidden_states(core: Any, row: Row) -> Tensor:
+    """Last hidden states, (1, T, d).
+
+    Args:
+        core: The causal model, with the trainer's kernels.
+    """
+    hidden: Tensor = core.model(
+        input_ids=row.ids, position_ids=row.positions, lengths=row.lengths
+    ).last_hidden_state
+    return hidden
+
+
 def batches(samples: Sequence[Sample], tokens: int, seed: str) -> list[list[Sample]]:
     """What each step sees: at most ``tokens`` tokens, in random order; every sample once.
 
@@ -87,11 +99,17 @@ def batches(samples: Sequence[Sample], tokens: int, seed: str) -> list[list[Samp
     return found
 
 
-def planned_batches(corpus: Corpus, steps: int, recipe: Recipe) -> list[list[Sample]]:
-    """The batches of all steps, over as many passes as they need."""
+def planned_batches(
+    samples_of: Callable[[int], Iterable[Sample]], steps: int, recipe: Recipe
+) -> list[list[Sample]]:
+    """The batches of all steps, over as many passes as they need.
+
+    Args:
+        samples_of: The samples of a pass, by its number, in random order.
+    """
     chosen: list[list[Sample]] = []
     for epoch in itertools.count():
-        samples = list(corpus.samples(epoch))
+        samples = list(samples_of(epoch))
         chosen.extend(batches(samples, recipe.batch_tokens, f"{recipe.seed}:{epoch}"))
         if len(chosen) >= steps or not samples:
             break

@@ -1,12 +1,11 @@
 """What a run will do: made once, stored, and not made again when the run is resumed."""
 
-import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from flex_assist.config import PromptSettings, TrainingSettings
 from flex_assist.errors import DataError
@@ -15,12 +14,12 @@ from flex_assist.repository.snapshot import Snapshot
 from flex_trainer.gate import GatePlan
 from flex_trainer.planner import Prediction
 from flex_trainer.recipe import Recipe
-from flex_trainer.selection import AdapterTask
 
 FILE_NAME, ASKED_FILE = "plan.json", "asked.json"
 # Of a recipe: where and how it is computed, not what.
 MACHINE = ("device", "dtype", "threads", "row_tokens", "checkpointing")
 NOTHING = "there is no interrupted run to resume; run without --resume"
+Stored = TypeVar("Stored")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,33 +86,6 @@ def data_digest(snapshot: Snapshot) -> str:
     return digest.hexdigest()
 
 
-def share_steps(
-    tasks: Sequence[AdapterTask], seconds: float, step_s: float, recipe: Recipe, epochs: float
-) -> dict[str, int]:
-    """Steps of each adapter: time by the size of its data, at most ``epochs`` passes.
-
-    Time that a small language cannot use goes to the others.
-    """
-    most = {
-        task.name: max(4, round(epochs * task.tokens * TOKENS_PER_TOKEN / recipe.batch_tokens))
-        for task in tasks
-    }
-    left, chosen = int(seconds / step_s), dict[str, int]()
-    waiting = sorted(tasks, key=lambda task: most[task.name] / max(1, task.tokens) ** 0.5)
-    while waiting:
-        weights = [task.tokens**0.5 for task in waiting]
-        task = waiting.pop(0)
-        fair = int(left * weights[0] / sum(weights))
-        chosen[task.name] = max(4, min(most[task.name], fair))
-        left = max(0, left - chosen[task.name])
-    return chosen
-
-
-# Samples repeat text (windows overlap, other files' pieces, padding): tokens computed for one of
-# the data.
-TOKENS_PER_TOKEN = 1.5
-
-
 def save_asked(asked: Asked, folder: Path) -> None:
     """Store what a run is asked for, atomically."""
     write_json_atomically(folder / ASKED_FILE, asdict(asked))
@@ -125,15 +97,14 @@ def load_asked(folder: Path) -> Asked:
     Raises:
         DataError: There is none to resume, or it is damaged.
     """
-    record = _read(folder / ASKED_FILE)
-    if record is None:
+    found = _read(folder / ASKED_FILE, asked_from_record)
+    if found is None:
         raise DataError(NOTHING)
-    with _damage_told(folder / ASKED_FILE):
-        return asked_from_record(record)
+    return found
 
 
 def asked_from_record(record: dict[str, Any]) -> Asked:
-    """From what JSON holds."""
+    """The reverse of ``asdict``."""
     lists = ("languages", "train_files")
     tuples = {key: None if record[key] is None else tuple(record[key]) for key in lists}
     return Asked(**{**record, **tuples, "training": TrainingSettings(**record["training"])})
@@ -141,7 +112,7 @@ def asked_from_record(record: dict[str, Any]) -> Asked:
 
 def save(plan: RunPlan, folder: Path) -> None:
     """Store the plan, atomically."""
-    write_json_atomically(folder / FILE_NAME, to_record(plan))
+    write_json_atomically(folder / FILE_NAME, asdict(plan))
 
 
 def load(folder: Path) -> RunPlan | None:
@@ -150,20 +121,11 @@ def load(folder: Path) -> RunPlan | None:
     Raises:
         DataError: It is damaged.
     """
-    record = _read(folder / FILE_NAME)
-    if record is None:
-        return None
-    with _damage_told(folder / FILE_NAME):
-        return from_record(record)
-
-
-def to_record(plan: RunPlan) -> dict[str, Any]:
-    """As JSON holds it."""
-    return asdict(plan)
+    return _read(folder / FILE_NAME, from_record)
 
 
 def from_record(record: dict[str, Any]) -> RunPlan:
-    """The reverse of ``to_record``."""
+    """The reverse of ``asdict``."""
     parts = {
         "recipe": Recipe(**record["recipe"]),
         "prompt": PromptSettings(**record["prompt"]),
@@ -173,19 +135,10 @@ def from_record(record: dict[str, Any]) -> RunPlan:
     return RunPlan(**{**record, **parts})
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path, parse: Callable[[dict[str, Any]], Stored]) -> Stored | None:
     try:
-        with _damage_told(path):
-            return json.loads(path.read_text())
+        return parse(json.loads(path.read_text()))
     except FileNotFoundError:
         return None
-
-
-@contextlib.contextmanager
-def _damage_told(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError:
-        raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} cannot be read ({error}); run without --resume") from error

@@ -4,7 +4,7 @@ Everything is decided before training starts, from measurements: what a few toke
 gradient, how long a few steps take. Nothing is decided anew when a run is resumed.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from flex_assist.errors import ConfigError, ModelError
@@ -13,10 +13,13 @@ from flex_trainer.gate import LEAST_SPANS, LEAST_WINDOWS, WINDOW_TOKENS
 from flex_trainer.loop import LEAST_ROW_TOKENS
 from flex_trainer.memory import Footprint
 from flex_trainer.recipe import Recipe
+from flex_trainer.selection import AdapterTask
 
 # Left free: what else runs on the machine grows too.
 MEMORY_SHARE = 0.9
 LEAST_STEPS = 4
+# Samples repeat text (windows overlap, other files' pieces): tokens computed for one of the data.
+TOKENS_PER_TOKEN = 1.5
 # A budget may be overdrawn by this much before it is refused.
 TOLERANCE = 1.15
 
@@ -76,6 +79,28 @@ def fit(
         if peak_mb <= MEMORY_SHARE * room_mb:
             return one, peak_mb
     return None
+
+
+def share_steps(
+    tasks: Sequence[AdapterTask], seconds: float, step_s: float, recipe: Recipe, epochs: float
+) -> dict[str, int]:
+    """Steps of each adapter: time by the size of its data, at most ``epochs`` passes.
+
+    Time that a small language cannot use goes to the others.
+    """
+    all_steps = {
+        task.name: epochs * task.tokens * TOKENS_PER_TOKEN / recipe.batch_tokens for task in tasks
+    }
+    most = {name: max(LEAST_STEPS, round(steps)) for name, steps in all_steps.items()}
+    left, chosen = int(seconds / step_s), dict[str, int]()
+    waiting = sorted(tasks, key=lambda task: most[task.name] / max(1, task.tokens) ** 0.5)
+    while waiting:
+        weights = [task.tokens**0.5 for task in waiting]
+        task = waiting.pop(0)
+        fair = int(left * weights[0] / sum(weights))
+        chosen[task.name] = max(LEAST_STEPS, min(most[task.name], fair))
+        left = max(0, left - chosen[task.name])
+    return chosen
 
 
 def predict(

@@ -14,8 +14,8 @@ from flex_trainer.budget import Budget, parse_seconds
 from flex_trainer.checkpoint import Progress
 from flex_trainer.gate import GatePlan, plan_gate
 from flex_trainer.memory import Footprint
-from flex_trainer.plan import Asked, RunPlan, share_steps
-from flex_trainer.planner import Prediction
+from flex_trainer.plan import Asked, RunPlan
+from flex_trainer.planner import Prediction, share_steps
 from flex_trainer.recipe import Recipe
 from flex_trainer.selection import AdapterTask
 

@@ -15,6 +15,7 @@ from statistics import median
 from typing import Any
 
 from flex_assist.errors import FlexAssistError
+from flex_trainer import waiting
 
 # Documents of an update, on both sides.
 UPDATE_DOCUMENTS = 8
@@ -27,9 +28,9 @@ ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
 }
-# How threads wait for each other. `adapt` has them give the processor away; as OpenMP does it by
-# itself is faster where nothing else is at work, and many times slower where something is.
-WAIT_POLICY, PASSIVE, DEFAULT = "OMP_WAIT_POLICY", "passive", "default"
+# How the peer's threads wait for each other: they sleep, or do as OpenMP does by itself, which is
+# faster where nothing else is at work, and many times slower where something is. Ours choose.
+PASSIVE, DEFAULT = "passive", "default"
 
 
 class ArmError(FlexAssistError):
@@ -51,7 +52,7 @@ class Arm:
         checkpointing: Whether the peer computes activations twice instead of keeping them.
         adapter_dtype: Of the peer's adapter; ours has masters in float32 in any case.
         packing: Whether the peer packs documents.
-        waiting: ``passive`` or ``default``, see ``WAIT_POLICY``.
+        waiting: ``passive`` or ``default``, see ``PASSIVE``.
     """
 
     side: str
@@ -160,9 +161,9 @@ def measure(arm: Arm) -> Measurement:
 
 
 def _environment(arm: Arm, folder: str) -> dict[str, str]:
-    given = {key: value for key, value in os.environ.items() if key != WAIT_POLICY}
+    given = {key: value for key, value in os.environ.items() if key != waiting.POLICY}
     if arm.waiting == PASSIVE:
-        given[WAIT_POLICY] = PASSIVE
+        given[waiting.POLICY] = PASSIVE
     return {**given, **ENVIRONMENT, "HF_HOME": folder, "TMPDIR": folder}
 
 

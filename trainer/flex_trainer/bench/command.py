@@ -10,9 +10,9 @@ import typer
 from flex_assist import config
 from flex_assist.cli.output import JSON_HELP, print_json, print_table, say
 from flex_assist.config import Settings
-from flex_assist.errors import ConfigError, MissingExtraError
+from flex_assist.errors import ConfigError
 from flex_assist.locations import locate
-from flex_trainer import waiting
+from flex_trainer import startup
 from flex_trainer.bench.documents import root_of
 
 REPO_HELP = "repository to train on; without it, the sources of flex-assist itself"
@@ -50,10 +50,8 @@ def train(
     wait = _one_of("--waiting", waiting, WAITING)
     root = root_of(repo)
     settings = _settings(repo, base)
-    try:
+    with startup.training_extra():
         from flex_trainer.bench.train import TrainBench, compare
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("training", "train") from error
     options = TrainBench(
         root=root,
         documents=documents,
@@ -92,15 +90,9 @@ def optimizers(
         _check_writable(svg)
     root = root_of(repo)
     settings = _settings(repo, base)
-    try:
-        # As `adapt` does, and for the same reasons.
-        waiting.choose()
-        from flex_trainer import device
-
-        device.keep_memory()
+    with startup.training_extra():
+        startup.prepare_process()
         from flex_trainer.bench.optimizers import OptimizerBench, compare
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("training", "train") from error
     options = OptimizerBench(
         root=root,
         seconds=seconds,

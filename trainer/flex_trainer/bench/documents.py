@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import flex_assist
-from flex_assist.errors import DataError
+from flex_trainer.startup import repository_root
 
 LEAST_TOKENS = 16
 
@@ -19,9 +19,7 @@ def root_of(repo: Path | None) -> Path:
     """
     if repo is None:
         return Path(flex_assist.__file__).parent
-    if not repo.is_dir():
-        raise DataError(f"{str(repo)!r} is not a folder; give the folder of a repository")
-    return repo.resolve()
+    return repository_root(repo)
 
 
 def load_average() -> float | None:

@@ -1,6 +1,5 @@
 """One training run for so many steps, and how well it ends on text that was held out."""
 
-import itertools
 import math
 import random
 from collections.abc import Sequence
@@ -9,13 +8,11 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn import functional
 
 from flex_trainer import lora, losses
 from flex_trainer.corpus import Sample
 from flex_trainer.loop import StepReport, Trainer
-from flex_trainer.packing import batches, pack, split
+from flex_trainer.packing import hidden_states, pack, planned_batches, split
 from flex_trainer.recipe import Recipe
 
 LEAST_STEPS = 4
@@ -57,27 +54,14 @@ class Trial:
     curve: tuple[tuple[float, float], ...]
 
 
+@torch.no_grad()
 def bits_per_byte(core: Any, held_out: HeldOut, row_tokens: int) -> float:
     """Of the model with its adapter as it is now."""
     nats, head = 0.0, core.get_output_embeddings().weight
-    with torch.no_grad():
-        for group in split(held_out.windows, row_tokens):
-            row = pack(group, core.device)
-            hidden = core.model(
-                input_ids=row.ids, position_ids=row.positions, lengths=row.lengths
-            ).last_hidden_state
-            nats += _nats(hidden[0, :-1], head, row.labels[0, 1:])
+    for group in split(held_out.windows, row_tokens):
+        row = pack(group, core.device)
+        nats += float(losses.loss_sum(hidden_states(core, row), head, row.labels))
     return nats / math.log(2) / held_out.size
-
-
-def _nats(hidden: Tensor, head: Tensor, labels: Tensor) -> float:
-    """Sum of -log p of the labels, some rows of logits at a time."""
-    total = 0.0
-    for start in range(0, len(labels), losses.CHUNK_ROWS):
-        rows = slice(start, start + losses.CHUNK_ROWS)
-        logits = (hidden[rows] @ head.T).float()
-        total += float(functional.cross_entropy(logits, labels[rows], reduction="sum"))
-    return total
 
 
 def run(ground: Ground, recipe: Recipe, steps: int, points: int) -> Trial:
@@ -104,7 +88,6 @@ def run(ground: Ground, recipe: Recipe, steps: int, points: int) -> Trial:
             look()
 
     look()
-
     Trainer(adapted, recipe, planned(ground.train, steps, recipe)).run(
         report=report, should_stop=lambda _: False
     )
@@ -122,14 +105,13 @@ def run(ground: Ground, recipe: Recipe, steps: int, points: int) -> Trial:
 
 def planned(samples: Sequence[Sample], steps: int, recipe: Recipe) -> list[list[Sample]]:
     """Batches for so many steps; with the same seed the same for every optimizer."""
-    found: list[list[Sample]] = []
-    for epoch in itertools.count():
+
+    def shuffled(epoch: int) -> list[Sample]:
         order = list(samples)
         random.Random(f"{recipe.seed}:{epoch}:order").shuffle(order)
-        found.extend(batches(order, recipe.batch_tokens, f"{recipe.seed}:{epoch}"))
-        if len(found) >= steps:
-            break
-    return found[:steps]
+        return order
+
+    return planned_batches(shuffled, steps, recipe)
 
 
 def step_seconds(ground: Ground, recipe: Recipe) -> float:

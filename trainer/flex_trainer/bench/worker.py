@@ -5,20 +5,17 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from flex_trainer import waiting
+from flex_trainer import startup
 from flex_trainer.bench.arm import Arm
 
 
 def main() -> None:
     """Measure."""
     arm = Arm(**json.load(sys.stdin))
-    # Before anything that allocates much; the peer computes as it does without us.
+    # The peer computes as it does without us.
     if arm.side == "ours":
-        waiting.choose()
-        from flex_trainer import device
+        startup.prepare_process()
         from flex_trainer.bench.ours import measure
-
-        device.keep_memory()
     else:
         from flex_trainer.bench.peer import measure
     documents = json.loads(Path(arm.documents).read_text())[: arm.count]

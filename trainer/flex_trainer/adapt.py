@@ -225,10 +225,10 @@ class _Run:
         settings = self._settings.training
         self._listen(Event(phase="plan"))
         tasks, count = selection.tasks, len(selection.tasks)
-        # First: the engine stays in memory.
         token = self._vocabulary.encode("\n")[0]
-        speed = probe.prompt_tokens_per_s(self._engine, self._served, token)
-        recipe, memory_mb = self._fitting(tasks[0])
+        served = probe.served(self._engine, self._served, token)
+        speed = served.tokens_per_s
+        recipe, memory_mb = self._fitting(tasks[0], served.gate_bytes)
         corpus = self._workshop().corpus(tasks[0].train, recipe.seed)
         together = Workers() if self._apart else self._workers
         step_s = probe.step_seconds(self._model, corpus, recipe, together)
@@ -252,10 +252,10 @@ class _Run:
             gate=gate.plan_gate(self._budget.gate_s(count), speed, usual),
             step_s=step_s,
             base_sha256=store.sha256(self._base.path, self._locations),
-            prediction=planner.predict(self._budget, steps, step_s, memory_mb),
+            prediction=planner.predict(self._budget, steps, step_s, memory_mb, speed),
         )
 
-    def _fitting(self, task: AdapterTask) -> tuple[Recipe, float]:
+    def _fitting(self, task: AdapterTask, gate_bytes: int) -> tuple[Recipe, float]:
         """The recipe on the best device that it fits on, its peak in MB; the model stands there."""
         limit_mb = self._settings.training.memory_mb
         best = device.choose_device()
@@ -265,7 +265,7 @@ class _Run:
             try:
                 with memory.out_of_memory_is_told():
                     self._model = self._load(recipe)
-                    return probe.fitting(self._model, corpus, recipe, limit_mb)
+                    return probe.fitting(self._model, corpus, recipe, limit_mb, gate_bytes)
             except (ShortOfMemory, OutOfMemory) as error:
                 if place.type == CPU:
                     raise ModelError(
@@ -353,7 +353,7 @@ class _Run:
         recipe = self._run_plan.recipe
         seconds = self._budget.spent_s()
         trained_s = sum(found.get("training_s", 0.0) for found in outcomes.values())
-        peak_mb = device.peak_memory_mb()
+        peak_mb = device.peak_memory_mb(torch.device(recipe.device))
         return AdaptResult(
             repository=str(self._options.root),
             base_model=self._base.name,

@@ -9,7 +9,8 @@ import torch
 
 PROBE_SHAPE = (512, 576, 1536)
 PROBE_ROUNDS = 8
-ONEDNN_KERNELS = "64"
+# How many kernels are kept for shapes seen before: by oneDNN, and by torch's layer above it.
+KERNEL_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "64"}
 # glibc's parameters, see mallopt(3).
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
@@ -43,10 +44,11 @@ def use_threads(threads: int) -> int:
 def keep_memory() -> None:
     """Let glibc keep what is freed: big buffers come and go at each step, and are mapped anew.
 
-    And let oneDNN forget old kernels: each length of a row is a shape of its own, and a thousand of
-    them hold some hundred MB. Before anything is computed; nothing happens on other systems.
+    And let old kernels be forgotten: each length of a row is a shape of its own, whose kernels hold
+    some 7 MB. Before anything is computed.
     """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", ONEDNN_KERNELS)
+    for variable, capacity in KERNEL_CACHES.items():
+        os.environ.setdefault(variable, capacity)
     if platform.libc_ver()[0] != "glibc":
         return
     libc = ctypes.CDLL(None)
@@ -55,8 +57,10 @@ def keep_memory() -> None:
     libc.mallopt(M_ARENA_MAX, 1)
 
 
-def peak_memory_mb() -> float:
-    """The most memory this process has held, in MB."""
+def peak_memory_mb(device: torch.device) -> float:
+    """The most memory this process has held, in MB: on a GPU, what torch took there."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 1e6, 1)
     if platform.system() == "Windows":
         return 0.0
     import resource

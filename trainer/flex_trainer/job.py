@@ -232,6 +232,7 @@ class AdapterJob:
     def _finish(self, model: Any, trainer: Trainer) -> dict[str, Any]:
         """Export, measure and promote."""
         shop, name = self._shop, self._task.name
+        trainer.forget()
         memory.release()
         trainer.take_best()
         trainer.masters.shrink(self._plan.recipe.shrink)
@@ -261,10 +262,18 @@ class AdapterJob:
             train=self._task.train,
         )
         until_s = shop.budget.gate_until_s(len(self._plan.steps))
-        seed = self._plan.recipe.seed
-        return asyncio.run(
-            judge.measure(staged, shop.fim, self._task.held_out, self._plan.gate, seed, until_s)
-        )
+        return asyncio.run(self._judged(judge, staged, until_s))
+
+    async def _judged(self, judge: Gate, staged: Path, until_s: float) -> Measurement:
+        shop, seed = self._shop, self._plan.recipe.seed
+        try:
+            return await judge.measure(
+                staged, shop.fim, self._task.held_out, self._plan.gate, seed, until_s
+            )
+        finally:
+            # The next adapter is trained in this memory.
+            await shop.engine.unload()
+            memory.release()
 
     def _publish(
         self, staged: Path, measured: Measurement, progress: checkpoint.Progress

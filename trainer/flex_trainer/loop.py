@@ -127,6 +127,10 @@ class Trainer:
         if self._stopper.weights is not None:
             self.masters.load(self._stopper.weights)
 
+    def forget(self) -> None:
+        """Drop what only training needs; the weights stay."""
+        self._optimizer.state.clear()
+
     @property
     def _is_over(self) -> bool:
         return self.progress.step >= len(self._batches) or self._stopper.exhausted

@@ -24,7 +24,7 @@ STATE_FLOATS = 7
 # Those that an update and the penalty make on the way, when activations are gone.
 UPDATE_FLOATS = 6
 # What a general allocator loses between the pieces.
-FRAGMENTATION = 1.05
+FRAGMENTATION = 1.1
 # Copies of the widest activations that are alive while a layer's gradient is computed.
 LAYER_COPIES = 8
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -46,6 +46,7 @@ class Footprint:
         per_token: Kept for the gradient, for each token of a row.
         working: Made and dropped for each token in a layer's backward pass.
         head: The loss's logits.
+        measuring: While the gate measures: the adapter, the served model and its contexts.
     """
 
     resident: int
@@ -54,20 +55,23 @@ class Footprint:
     per_token: float
     working: float
     head: int
+    measuring: int = 0
 
     def peak_mb(self, row_tokens: int) -> float:
         """The most that is held, in MB."""
         passing = self.per_token * row_tokens + max(self.head, self.working * row_tokens)
-        return FRAGMENTATION * (self.resident + self.state + max(passing, self.update)) / 1e6
+        training = self.state + max(passing, self.update)
+        return FRAGMENTATION * (self.resident + max(training, self.measuring)) / 1e6
 
 
-def footprints(model: Any) -> dict[bool, Footprint]:
+def footprints(model: Any, gate_bytes: int) -> dict[bool, Footprint]:
     """What training takes, without recomputation and with it.
 
     What a forward pass keeps is measured on a few tokens; the rest is added up.
 
     Args:
         model: The base with its LoRA attached.
+        gate_bytes: What the gate's engine holds on the same device.
     """
     core = model.get_base_model()
     head = core.get_output_embeddings().weight
@@ -87,6 +91,7 @@ def footprints(model: Any) -> dict[bool, Footprint]:
             per_token=per_token,
             working=working,
             head=losses.CHUNK_ROWS * head.shape[0] * (4 + 4 + 2 * number),
+            measuring=trainable * (4 + number) + gate_bytes,
         )
 
     return {False: one(kept, copies), True: one(inputs, kept / len(layers) + copies)}

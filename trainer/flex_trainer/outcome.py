@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
+
 from flex_assist import __version__
 from flex_assist.adapters.router import SHARED
 from flex_assist.repository.snapshot import Snapshot
@@ -68,7 +70,7 @@ def details(run_plan: RunPlan, progress: Progress) -> dict[str, Any]:
         "losses": list(progress.losses),
         "validation": list(progress.validation),
         "recoveries": progress.recoveries,
-        "peak_memory_mb": device.peak_memory_mb(),
+        "peak_memory_mb": device.peak_memory_mb(torch.device(run_plan.recipe.device)),
     }
 
 

@@ -20,6 +20,8 @@ MEMORY_SHARE = 0.9
 LEAST_STEPS = 4
 # Samples repeat text (windows overlap, other files' pieces): tokens computed for one of the data.
 TOKENS_PER_TOKEN = 1.5
+# The base's and the adapter's answer into one span.
+SPAN_S = 2.0
 # A budget may be overdrawn by this much before it is refused.
 TOLERANCE = 1.15
 
@@ -104,22 +106,32 @@ def share_steps(
 
 
 def predict(
-    budget: Budget, steps: Mapping[str, int], step_s: float, memory_mb: float
+    budget: Budget,
+    steps: Mapping[str, int],
+    step_s: float,
+    memory_mb: float,
+    prompt_tokens_per_s: float,
 ) -> Prediction:
     """What a run of so many steps will take, what has passed included."""
     training_s = sum(steps.values()) * step_s
-    after_s = len(steps) * (EXPORT_S + budget.gate_s(len(steps)))
+    gate_s = max(budget.gate_s(len(steps)), least_gate_s(prompt_tokens_per_s))
+    after_s = len(steps) * (EXPORT_S + gate_s)
     return Prediction(
         memory_mb=memory_mb, training_s=training_s, total_s=budget.spent_s() + training_s + after_s
     )
+
+
+def least_gate_s(prompt_tokens_per_s: float) -> float:
+    """Seconds that the gate of one adapter takes at the least."""
+    windows_s = 2.5 * LEAST_WINDOWS * WINDOW_TOKENS / prompt_tokens_per_s
+    return windows_s + LEAST_SPANS * SPAN_S
 
 
 def least_seconds(
     budget: Budget, adapters: int, step_s: float, prompt_tokens_per_s: float
 ) -> float:
     """Seconds of the shortest run that does everything once, what has passed included."""
-    windows_s = 2.5 * LEAST_WINDOWS * WINDOW_TOKENS / prompt_tokens_per_s
-    each = LEAST_STEPS * step_s + EXPORT_S + windows_s + LEAST_SPANS
+    each = LEAST_STEPS * step_s + EXPORT_S + least_gate_s(prompt_tokens_per_s)
     return budget.spent_s() + adapters * each
 
 

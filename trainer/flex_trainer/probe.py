@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ SAMPLES = 24
 # Samples of which the longest is looked for.
 LENGTH_SAMPLES = 1000
 MARGIN = 1.1
-PROMPT_TOKENS = 256
+PROMPT_TOKENS = 512
+CPU = torch.device("cpu")
 
 
 def step_seconds(model: Any, corpus: Corpus, recipe: Recipe, workers: Workers) -> float:
@@ -47,11 +48,27 @@ def step_seconds(model: Any, corpus: Corpus, recipe: Recipe, workers: Workers) -
     return usual * (1 + 1 / recipe.hessian_every if recipe.optimizer == "sophia" else 1)
 
 
-def fitting(model: Any, corpus: Corpus, recipe: Recipe, limit_mb: float) -> tuple[Recipe, float]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A model as it is served.
+
+    Attributes:
+        tokens_per_s: Prompt tokens a second.
+        gate_bytes: Held on the CPU while an adapter is compared with it.
+    """
+
+    tokens_per_s: float
+    gate_bytes: int
+
+
+def fitting(
+    model: Any, corpus: Corpus, recipe: Recipe, limit_mb: float, gate_bytes: int
+) -> tuple[Recipe, float]:
     """The recipe with rows that fit into the memory, and the peak that is expected, in MB.
 
     Args:
         limit_mb: Most memory to take; 0 takes what is free.
+        gate_bytes: See ``Served``.
 
     Raises:
         ShortOfMemory: Nothing fits; says how much is needed.
@@ -61,7 +78,7 @@ def fitting(model: Any, corpus: Corpus, recipe: Recipe, limit_mb: float) -> tupl
     place = torch.device(recipe.device)
     room_mb = limit_mb or memory.available_mb(place)
     adapted = lora.attach(model, recipe.rank, recipe.seed)
-    found = memory.footprints(adapted)
+    found = memory.footprints(adapted, gate_bytes if place.type == "cpu" else 0)
     adapted.unload()
     chosen = planner.fit(recipe, found, longest, room_mb)
     if chosen is None:
@@ -73,10 +90,22 @@ def fitting(model: Any, corpus: Corpus, recipe: Recipe, limit_mb: float) -> tupl
     return chosen
 
 
-def prompt_tokens_per_s(engine: LocalEngine, model: Path, token: int) -> float:
-    """Prompt tokens a second of a model as served."""
-    weights = Weights(model=model)
-    asyncio.run(engine.warm(weights))
+def served(engine: LocalEngine, model: Path, token: int) -> Served:
+    """How a model does as it is served. The engine is empty afterwards."""
+    found = asyncio.run(_served(engine, Weights(model=model), token))
+    memory.release()
+    return found
+
+
+async def _served(engine: LocalEngine, weights: Weights, token: int) -> Served:
+    memory.release()
+    before = memory.resident_bytes(CPU)
+    await engine.warm(weights)
     started = time.perf_counter()
-    asyncio.run(engine.score(weights, [[token] * PROMPT_TOKENS]))
-    return PROMPT_TOKENS / (time.perf_counter() - started)
+    await engine.score(weights, [[token] * PROMPT_TOKENS])
+    seconds = time.perf_counter() - started
+    file = weights.model.stat().st_size
+    contexts = max(0, memory.resident_bytes(CPU) - before - file)
+    await engine.unload()
+    # The adapter has contexts of its own, over the same file.
+    return Served(tokens_per_s=PROMPT_TOKENS / seconds, gate_bytes=file + 2 * contexts)

@@ -11,18 +11,14 @@ from flex_assist.models.store import BaseModel
 
 
 class Vocabulary:
-    """Encodes texts, each once. Control tokens in a text are encoded as plain text."""
+    """Encodes texts. Control tokens in a text are encoded as plain text."""
 
     def __init__(self, engine: LocalEngine, model: Path) -> None:
         self._engine, self._model = engine, model
-        self._ids: dict[str, list[int]] = {}
 
     def encode(self, text: str) -> list[int]:
         """Token ids of ``text``."""
-        if text not in self._ids:
-            pieces = [TextPiece(text=text)]
-            self._ids[text] = self._engine.tokenize_now(self._model, pieces)[0]
-        return self._ids[text]
+        return self._engine.tokenize_now(self._model, [TextPiece(text=text)])[0]
 
     def count(self, text: str) -> int:
         """Number of tokens of ``text``."""

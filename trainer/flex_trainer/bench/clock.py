@@ -57,9 +57,7 @@ class Clock:
         )
 
     def _peak_memory_mb(self) -> float:
-        if self._place.type == "cuda":
-            return round(torch.cuda.max_memory_allocated() / 1e6, 1)
-        return device.peak_memory_mb()
+        return device.peak_memory_mb(self._place)
 
     def _utilization(self, tokens_per_s: float, model: Any) -> float | None:
         if self._place.type != "cuda":

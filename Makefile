@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help setup editors demo test check fix unit e2e bench wheel clean
-.PHONY: bars-parity bars-startup bars-small bars-polyglot bars-train bars-optimizers bars-kill bars-plan bench-gpu
+.PHONY: bars-parity bars-startup bars-small bars-polyglot bars-train bars-optimizers bars-kill bars-plan bars-recipe bars-joint bench-gpu
 
 help: ## show this
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -73,6 +73,12 @@ bars-kill: setup ## kill -9 at 10 random points of adapt, resumed (20 min) -> do
 
 bars-plan: setup ## memory and time: expected against measured (8 min) -> docs/bars/plan.json
 	$(BIN)/python tests/benchmarks/planning.py
+
+bars-recipe: setup ## rank, alpha, rate, batch and replay, one changed at a time (50 min) -> docs/bars/recipe.json
+	$(BIN)/python tests/benchmarks/recipe.py
+
+bars-joint: setup ## a half of each adapter shared by all languages, or none (15 min), REPO=...
+	$(BIN)/python tests/benchmarks/joint.py --repo "$(REPO)"
 
 bench-gpu: setup ## speed and optimizers as JSON, on a GPU where there is one; no bars (REPO=...)
 	@$(BIN)/flex-assist bench train $(REPO) --repeats 3 --json

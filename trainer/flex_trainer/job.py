@@ -112,7 +112,8 @@ class AdapterJob:
             Interrupted: The user asked to stop; training is kept.
             OutOfMemory: It does not fit on this device; training is kept.
         """
-        model = lora.attach(base, self._plan.recipe.rank, self._plan.recipe.seed)
+        recipe = self._plan.recipe
+        model = lora.attach(base, recipe.rank, recipe.seed, recipe.alpha_per_rank)
         if self._shop.workers.sharded:
             parallel.shard(model)
         try:

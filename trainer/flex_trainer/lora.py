@@ -19,17 +19,23 @@ from torch.distributed.tensor import DTensor
 from flex_assist.models.lora_gguf import LoraModule
 from flex_trainer.fourier import Update
 from flex_trainer.kernels import LoraLinear
+from flex_trainer.recipe import ALPHA_PER_RANK
 
-ALPHA_PER_RANK = 2
 ADAPTER = "default"
 
 
-def attach(model: nn.Module, rank: int, seed: int) -> PeftModel:
-    """Add a LoRA of ``rank`` to all linear layers but the output head. B starts at zero."""
+def attach(
+    model: nn.Module, rank: int, seed: int, alpha_per_rank: int = ALPHA_PER_RANK
+) -> PeftModel:
+    """Add a LoRA of ``rank`` to all linear layers but the output head. B starts at zero.
+
+    Args:
+        alpha_per_rank: What the update is multiplied by, LoRA's alpha / rank.
+    """
     torch.manual_seed(seed)
     config = LoraConfig(
         r=rank,
-        lora_alpha=ALPHA_PER_RANK * rank,
+        lora_alpha=alpha_per_rank * rank,
         target_modules="all-linear",
         lora_dropout=0.0,
         bias="none",

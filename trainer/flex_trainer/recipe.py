@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 # Found by the sweeps in docs/log.md.
 LEARNING_RATE = {"sophia": 1.2e-3, "adamw": 1e-3}
+ALPHA_PER_RANK = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,7 @@ class Recipe:
     optimizer: str = "sophia"
     regularizer: str = "spectral"
     rank: int = 16
+    alpha_per_rank: int = ALPHA_PER_RANK
     learning_rate: float = LEARNING_RATE["sophia"]
     batch_tokens: int = 1280
     row_tokens: int = 512

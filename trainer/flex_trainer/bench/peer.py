@@ -15,10 +15,10 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from flex_trainer import base_model, device, lora
+from flex_trainer import base_model, device
 from flex_trainer.bench.arm import Arm, Measurement, shape
 from flex_trainer.bench.clock import Clock
-from flex_trainer.recipe import LEARNING_RATE, Recipe
+from flex_trainer.recipe import ALPHA_PER_RANK, LEARNING_RATE, Recipe
 
 
 def measure(arm: Arm, documents: Sequence[Sequence[int]]) -> Measurement:
@@ -72,7 +72,7 @@ def _adapter() -> Any:
     rank = Recipe().rank
     return LoraConfig(
         r=rank,
-        lora_alpha=lora.ALPHA_PER_RANK * rank,
+        lora_alpha=ALPHA_PER_RANK * rank,
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )

@@ -7,7 +7,9 @@ plain text and what is infilled, and on other files of Python's library: what ha
 """
 
 import argparse
+import functools
 import itertools
+import math
 import random
 import sys
 import sysconfig
@@ -21,10 +23,12 @@ from flex_trainer import startup
 startup.prepare_process()
 
 import bars  # noqa: E402
+import torch  # noqa: E402
 from learning import BASE, Bench, HeldOut, nats_a_token, usual_recipe  # noqa: E402
+from torch import Tensor  # noqa: E402
 
 from flex_assist.repository.documents import Document  # noqa: E402
-from flex_trainer import lora, packing  # noqa: E402
+from flex_trainer import fourier, lora, packing  # noqa: E402
 from flex_trainer.corpus import Corpus, Sample  # noqa: E402
 from flex_trainer.loop import Trainer  # noqa: E402
 from flex_trainer.recipe import Recipe  # noqa: E402
@@ -34,10 +38,32 @@ VARIANTS: dict[str, tuple[Any, ...]] = {
     "alpha_per_rank": (1, 4),
     "learning_rate": (0.6e-3, 2.4e-3),
     "batch_tokens": (640, 2560),
-    "regularizer": ("none", "paper"),
+    "regularizer": ("none", "paper", "l2", "dct"),
     "replay": (0.1, 0.2),
 }
 LIBRARY_FILES = 120
+
+
+@functools.cache
+def low_cosines(length: int) -> Tensor:
+    """The orthonormal DCT-II's low quarter, (kept, length): as many as a DFT's low band has."""
+    kept = int(fourier.band_weights(length, fourier.LOW_BAND).sum())
+    at = math.pi / length * (torch.arange(length) + 0.5)
+    rows = torch.cos(torch.arange(kept)[:, None] * at) * math.sqrt(2 / length)
+    rows[0] /= math.sqrt(2)
+    return rows
+
+
+def dct_ratio(update: fourier.Update) -> Tensor:
+    """``spectral`` with cosines: the ends of rows and columns do not wrap around."""
+    a, b = update.a.float(), update.b.float().mT
+    low_a, low_b = (one @ low_cosines(one.shape[-1]).T for one in (a, b))
+    low = update.scale**2 * torch.sum((low_b @ low_b.mT) * (low_a @ low_a.mT), dim=(-2, -1))
+    whole = fourier.energy(update)
+    return (whole - low).clamp_min(0.0) / (whole + fourier.EPSILON * update.base_norm2)
+
+
+fourier.MODES["dct"] = dct_ratio
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

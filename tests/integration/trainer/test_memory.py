@@ -1,12 +1,17 @@
-"""Memory that is really short: a process with a limit on its address space."""
+"""Memory that is really short, and memory that must not grow."""
 
+import asyncio
 import json
+import platform
 import subprocess
 import sys
 
 import pytest
 
-from flex_trainer import memory
+from flex_assist.config import EngineSettings
+from flex_assist.engine.local import LocalEngine
+from flex_assist.models import store
+from flex_trainer import memory, probe
 
 # One long document a row: what a step keeps grows with the row, the model is small.
 SCRIPT = """
@@ -69,3 +74,51 @@ def test_torch_speaks_of_memory_in_several_ways():
         allocate()
     with pytest.raises(memory.OutOfMemory), memory.out_of_memory_is_told():
         bytearray(2**62)
+
+
+# Rows of 500 lengths through one layer: what malloc has given out after 200 of them and at the end.
+LENGTHS = """
+import ctypes, json
+from flex_trainer import startup
+startup.prepare_process()
+import torch
+
+class Mallinfo(ctypes.Structure):
+    _fields_ = [(str(at), ctypes.c_size_t) for at in range(7)] + [("used", ctypes.c_size_t)] + [
+        ("free", ctypes.c_size_t), ("top", ctypes.c_size_t)]
+
+libc = ctypes.CDLL(None)
+libc.mallinfo2.restype = Mallinfo
+torch.set_num_threads(1)
+weight, held = torch.randn(576, 1536).bfloat16(), []
+for length in range(64, 564):
+    torch.randn(length, 576).bfloat16() @ weight
+    if length in (263, 563):
+        held.append(libc.mallinfo2().used / 1e6)
+print(json.dumps(held))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc what it has given out")
+def test_rows_of_many_lengths_hold_no_memory():
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", LENGTHS],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    soon, late = json.loads(done.stdout)
+    assert late - soon < 20
+
+
+def test_the_probe_leaves_the_engine_empty():
+    engine, model = LocalEngine(EngineSettings()), store.find("smollm2-135m").path
+
+    async def left() -> list[object]:
+        status = await engine.status()
+        await engine.close()
+        return status["models"] + status["contexts"]
+
+    found = probe.served(engine, model, token=198)
+    assert found.tokens_per_s > 1
+    # Two contexts of each, the base's and the adapter's, over one file.
+    assert found.gate_bytes > model.stat().st_size
+    assert asyncio.run(left()) == []

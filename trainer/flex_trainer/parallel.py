@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from flex_trainer.checkpoint import Progress, progress_from_record
 from flex_trainer.corpus import Sample
@@ -151,11 +151,13 @@ def shard(model: Any) -> None:
     """Spread the base's layers over all workers; the adapter stays whole on each.
 
     Args:
-        model: The base with its LoRA attached.
+        model: The base with its LoRA attached. Where an adapter before this one had the base spread,
+            it is so still.
     """
     adapter = {p for p in model.parameters() if p.requires_grad}
     for layer in model.get_base_model().model.layers:
-        fully_shard(layer, ignored_params=adapter)
+        if not isinstance(layer, FSDPModule):
+            fully_shard(layer, ignored_params=adapter)
 
 
 def _device() -> torch.device:

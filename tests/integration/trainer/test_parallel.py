@@ -16,7 +16,7 @@ SCRIPT = """
 import importlib.util, json, sys
 from dataclasses import replace
 import torch
-from flex_trainer import parallel
+from flex_trainer import lora, parallel
 from flex_trainer.loop import Trainer
 from flex_trainer.recipe import Recipe
 
@@ -31,6 +31,9 @@ def train(mode):
     own, model = workers, tiny.tiny_model()
     if mode == "sharded":
         own = replace(workers, sharded=True)
+        parallel.shard(model)
+        # The next adapter, on the same base.
+        model = lora.attach(model.unload(), 4, 0)
         parallel.shard(model)
     recipe = Recipe(learning_rate=5e-3, rank=4, hessian_every=4, dtype="float32", row_tokens=40)
     if mode == "adamw":

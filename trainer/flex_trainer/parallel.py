@@ -151,8 +151,8 @@ def shard(model: Any) -> None:
     """Spread the base's layers over all workers; the adapter stays whole on each.
 
     Args:
-        model: The base with its LoRA attached. Where an adapter before this one had the base spread,
-            it is so still.
+        model: The base with its LoRA attached. Where an earlier adapter had the base spread, it
+            is so still.
     """
     adapter = {p for p in model.parameters() if p.requires_grad}
     for layer in model.get_base_model().model.layers:

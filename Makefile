@@ -63,28 +63,28 @@ bars-polyglot: setup ## the same for `polyglot` (30 min)
 	$(BIN)/python tests/benchmarks/repositories.py polyglot --data "$(DATA)" $(BARS)
 
 bars-train: setup ## speed and memory of training against TRL and PEFT (40 min) -> docs/bars/train.json
-	$(BIN)/python tests/benchmarks/training.py train
+	$(BIN)/python tests/benchmarks/training.py train $(BARS)
 
 bars-optimizers: setup ## Sophia against AdamW, and what it costs (30 min) -> docs/bars/optimizers.json
-	$(BIN)/python tests/benchmarks/training.py optimizers
+	$(BIN)/python tests/benchmarks/training.py optimizers $(BARS)
 
 bars-kill: setup ## kill -9 at 10 random points of adapt, resumed (20 min) -> docs/bars/kill.json
-	$(BIN)/python tests/benchmarks/kill.py
+	$(BIN)/python tests/benchmarks/kill.py $(BARS)
 
 bars-plan: setup ## memory and time: expected against measured (8 min) -> docs/bars/plan.json
-	$(BIN)/python tests/benchmarks/planning.py
+	$(BIN)/python tests/benchmarks/planning.py $(BARS)
 
 bars-recipe: setup ## rank, alpha, rate, batch and replay, one changed at a time (50 min) -> docs/bars/recipe.json
-	$(BIN)/python tests/benchmarks/recipe.py
+	$(BIN)/python tests/benchmarks/recipe.py $(BARS)
 
-bars-joint: setup ## a half of each adapter shared by all languages, or none (15 min), REPO=...
+bars-joint: setup ## half of each adapter shared by all languages, or none (15 min), REPO=...
 	$(BIN)/python tests/benchmarks/joint.py --repo "$(REPO)"
 
 bench-gpu: setup ## speed and optimizers as JSON, on a GPU where there is one; no bars (REPO=...)
 	@$(BIN)/flex-assist bench train $(REPO) --repeats 3 --json
 	@$(BIN)/flex-assist bench optimizers $(REPO) --json
 
-bench: bars-parity bars-startup bars-small bars-polyglot bars-train bars-optimizers bars-kill bars-plan ## all of them; a quiet machine
+bench: bars-parity bars-startup bars-small bars-polyglot bars-train bars-optimizers bars-kill bars-plan ## all but the recipe's experiments; a quiet machine
 
 wheel: setup ## build dist/*.whl
 	@rm -f dist/flex_assist-*.whl

@@ -2,8 +2,10 @@
 
 import json
 import platform
+import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,16 @@ def write(name: str, figures: dict[str, Any]) -> Path:
     path.write_text(json.dumps(record, indent=2) + "\n")
     print(path.read_text())
     return path
+
+
+def command(name: str, arguments: Sequence[str] | None = None) -> str:
+    """What to type for the same figures.
+
+    Args:
+        arguments: Of the script, by default all that it was given.
+    """
+    given = shlex.join(sys.argv[1:] if arguments is None else arguments)
+    return f"make bars-{name}" + (f" BARS={shlex.quote(given)}" if given else "")
 
 
 def commit() -> str:

@@ -28,6 +28,7 @@ from flex_trainer.corpus import Sample  # noqa: E402
 from flex_trainer.loop import StepReport, Trainer  # noqa: E402
 from flex_trainer.recipe import Recipe  # noqa: E402
 
+LEAST_CHARACTERS = 60_000
 Batches = list[list[Sample]]
 Half = dict[str, dict[str, Tensor]]
 
@@ -95,7 +96,7 @@ def alone(
     """An adapter for each language, nothing shared."""
     found = {}
     for language, own in batches.items():
-        model = lora.attach(bench.model, recipe.rank, recipe.seed)
+        model = lora.attach_as(bench.model, recipe)
         trainer = Trainer(model, recipe, own)
         trainer.run(report=lambda _: None, should_stop=lambda _: False)
         found[language] = measured(model, trainer, recipe, held_out[language])
@@ -109,7 +110,7 @@ def together(
     """The same batches, in random order, in one run."""
     steps = [(language, batch) for language, own in batches.items() for batch in own]
     random.Random(recipe.seed).shuffle(steps)
-    model = lora.attach(bench.model, recipe.rank, recipe.seed)
+    model = lora.attach_as(bench.model, recipe)
     trainer = Trainer(model, recipe, [batch for _, batch in steps])
     shared = SharedHalf(trainer, [language for language, _ in steps])
     trainer.run(report=shared.after, should_stop=lambda _: False)
@@ -141,7 +142,9 @@ def measure(root: Path, tokens: int, seeds: int) -> dict[str, Any]:
     counts = dict.fromkeys(sorted({one.language for one in bench.snapshot.train}), 0)
     for one in bench.snapshot.train:
         counts[one.language] += len(one.text)
-    languages = [name for name, size in counts.items() if size > 60_000]
+    languages = [name for name, size in counts.items() if size > LEAST_CHARACTERS]
+    if len(languages) < 2:
+        sys.exit(f"{root} has {len(languages)} languages with enough code; give one with several")
     held_out = {name: bench.held_out(bench.snapshot.held_out, name) for name in languages}
     corpora = {name: bench.corpus(bench.snapshot.train, name) for name in languages}
     runs = []

@@ -133,5 +133,5 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     found = measure(given.kills, given.steps, "60s", given.seed)
-    bars.write("kill", {"command": "make bars-kill", **found})
+    bars.write("kill", {"command": bars.command("kill"), **found})
     sys.exit(0 if found["same"] == found["kills"] else 1)

@@ -12,7 +12,8 @@ from flex_assist.engine.local import LocalEngine
 from flex_assist.models import store
 from flex_assist.repository.documents import Document
 from flex_assist.repository.snapshot import Snapshot, take_snapshot
-from flex_trainer import base_model, device, losses, packing
+from flex_trainer import base_model, device, packing
+from flex_trainer.bench import trial
 from flex_trainer.corpus import ANSWER_WEIGHT, UNLABELLED, Corpus, Sample
 from flex_trainer.recipe import Recipe
 from flex_trainer.vocabulary import Vocabulary, fim_tokens
@@ -24,7 +25,7 @@ HELD_OUT_SAMPLES = 16
 def usual_recipe() -> Recipe:
     """The product's, on this machine's best device."""
     place = device.choose_device()
-    dtype = str(device.choose_dtype(place)).removeprefix("torch.")
+    dtype = device.dtype_name(device.choose_dtype(place))
     return Recipe(device=place.type, dtype=dtype, threads=device.use_threads(0))
 
 
@@ -64,13 +65,9 @@ class Bench:
         )
 
 
-@torch.no_grad()
 def nats_a_token(core: Any, samples: Sequence[Sample], recipe: Recipe) -> float:
     """Mean loss over all labels of the samples."""
-    head, total = core.get_output_embeddings().weight, 0.0
-    for group in packing.split(samples, recipe.row_tokens):
-        row = packing.pack(group, core.device)
-        total += float(losses.loss_sum(packing.hidden_states(core, row), head, row.labels))
+    total = trial.nats(core, samples, recipe.row_tokens)
     return round(total / sum(packing.labels_of(one) for one in samples), 4)
 
 

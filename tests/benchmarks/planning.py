@@ -51,6 +51,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--budget", default="2m")
     found = measure(parser.parse_args().budget, list(SETUPS))
-    bars.write("plan", {"command": "make bars-plan", **found})
+    bars.write("plan", {"command": bars.command("plan"), **found})
     kept = found["worst"]["memory_mb"] <= 0.15 and found["worst"]["total_s"] <= 0.25
     sys.exit(0 if kept and found["worst"]["training_s"] <= 0.25 else 1)

@@ -116,7 +116,7 @@ def run(ground: Ground, recipe: Recipe, tokens: int, replay: float) -> dict[str,
                 yield from itertools.islice(general, 1)
             yield one
 
-    model = lora.attach(ground.model, recipe.rank, recipe.seed, recipe.alpha_per_rank)
+    model = lora.attach_as(ground.model, recipe)
     batches = packing.planned_batches(samples, tokens // recipe.batch_tokens, recipe)
     trainer = Trainer(model, recipe, batches)
     trainer.run(report=lambda _: None, should_stop=lambda _: False)
@@ -161,4 +161,4 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=2)
     given = parser.parse_args()
     found = measure(given.repo.resolve(), given.tokens, given.seeds)
-    bars.write("recipe", {"command": "make bars-recipe", **found})
+    bars.write("recipe", {"command": bars.command("recipe"), **found})

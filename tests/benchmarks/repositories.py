@@ -69,16 +69,8 @@ def adapt(train: Path, budget: str, kept: Path, stage: str) -> dict[str, Any]:
     if stage == "score":
         return dict(json.loads(kept.read_text()))
     started, commit = time.monotonic(), bars.commit()
-    command = [
-        bars.PROGRAM,
-        "adapt",
-        str(train),
-        "--budget",
-        budget,
-        "--json",
-        "--progress",
-        "json",
-    ]
+    options = ["--budget", budget, "--json", "--progress", "json"]
+    command = [bars.PROGRAM, "adapt", str(train), *options]
     output = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
     found = {
         "budget": budget,

@@ -53,7 +53,7 @@ def main() -> int:
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     found = json.loads(done.stdout)
     judged = judge(found, name)
-    bars.write(name, {"command": f"make bars-{name}", "bars": judged, **found})
+    bars.write(name, {"command": bars.command(name, more), "bars": judged, **found})
     return 0 if all(one["met"] for one in judged.values()) else 1
 
 

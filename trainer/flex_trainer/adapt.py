@@ -284,7 +284,7 @@ class _Run:
             learning_rate=training.learning_rate or LEARNING_RATE[training.optimizer],
             seed=training.seed,
             device=str(place),
-            dtype=str(device.choose_dtype(place)).removeprefix("torch."),
+            dtype=device.dtype_name(device.choose_dtype(place)),
             threads=device.use_threads(training.threads),
         )
 

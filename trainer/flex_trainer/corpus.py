@@ -66,7 +66,6 @@ class Corpus:
             SpanSource(document.text, BY_NAME[document.language]) for document in self._documents
         ]
         self._index = RepositoryIndex(self._documents) if settings.retrieval_tokens else None
-        self.tokens = sum(len(encode(document.text)) for document in self._documents)
 
     def samples(self, epoch: int) -> Iterator[Sample]:
         """One pass, in random order; the same for the same seed and ``epoch``."""

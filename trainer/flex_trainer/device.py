@@ -34,6 +34,11 @@ def choose_dtype(device: torch.device) -> torch.dtype:
     return min(seconds, key=lambda dtype: seconds[dtype])
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """As recipes write it: ``bfloat16``."""
+    return str(dtype).removeprefix("torch.")
+
+
 def use_threads(threads: int) -> int:
     """Compute with so many threads; 0 takes the cores that this process may use."""
     count = threads or len(_usable_cores())

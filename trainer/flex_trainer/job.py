@@ -112,8 +112,7 @@ class AdapterJob:
             Interrupted: The user asked to stop; training is kept.
             OutOfMemory: It does not fit on this device; training is kept.
         """
-        recipe = self._plan.recipe
-        model = lora.attach(base, recipe.rank, recipe.seed, recipe.alpha_per_rank)
+        model = lora.attach_as(base, self._plan.recipe)
         if self._shop.workers.sharded:
             parallel.shard(model)
         try:

@@ -19,7 +19,7 @@ from torch.distributed.tensor import DTensor
 from flex_assist.models.lora_gguf import LoraModule
 from flex_trainer.fourier import Update
 from flex_trainer.kernels import LoraLinear
-from flex_trainer.recipe import ALPHA_PER_RANK
+from flex_trainer.recipe import ALPHA_PER_RANK, Recipe
 
 ADAPTER = "default"
 
@@ -46,6 +46,11 @@ def attach(
         # PEFT asks transformers by a name that is going away.
         warnings.simplefilter("ignore", FutureWarning)
         return get_peft_model(model, config, autocast_adapter_dtype=False)
+
+
+def attach_as(model: nn.Module, recipe: Recipe) -> PeftModel:
+    """``attach``, with what a recipe says of rank, seed and alpha."""
+    return attach(model, recipe.rank, recipe.seed, recipe.alpha_per_rank)
 
 
 def layers(model: nn.Module) -> dict[str, LoraLayer]:

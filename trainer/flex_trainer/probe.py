@@ -36,7 +36,7 @@ def step_seconds(model: Any, corpus: Corpus, recipe: Recipe, workers: Workers) -
     if recipe.regularizer == "activation":
         # It needs other languages' code; the spectral one takes as long.
         recipe = replace(recipe, regularizer="spectral")
-    adapted = lora.attach(model, recipe.rank, recipe.seed, recipe.alpha_per_rank)
+    adapted = lora.attach_as(model, recipe)
     seconds: list[float] = []
     Trainer(adapted, recipe, some, workers=workers).run(
         report=lambda report: seconds.append(report.seconds),
@@ -77,7 +77,7 @@ def fitting(
     longest = max((len(sample.tokens) for sample in samples), default=recipe.row_tokens)
     place = torch.device(recipe.device)
     room_mb = limit_mb or memory.available_mb(place)
-    adapted = lora.attach(model, recipe.rank, recipe.seed, recipe.alpha_per_rank)
+    adapted = lora.attach_as(model, recipe)
     found = memory.footprints(adapted, gate_bytes if place.type == "cpu" else 0)
     adapted.unload()
     chosen = planner.fit(recipe, found, longest, room_mb)

@@ -49,15 +49,12 @@ class Clock:
         seconds, counted = self._ends[-1] - self._ends[0], sum(tokens[1:])
         return Measurement(
             tokens_per_s=round(counted / seconds, 1),
-            peak_memory_mb=self._peak_memory_mb(),
+            peak_memory_mb=device.peak_memory_mb(self._place),
             tokens=counted,
             seconds=round(seconds, 2),
             updates=len(tokens) - 1,
             model_flop_utilization=self._utilization(counted / seconds, model),
         )
-
-    def _peak_memory_mb(self) -> float:
-        return device.peak_memory_mb(self._place)
 
     def _utilization(self, tokens_per_s: float, model: Any) -> float | None:
         if self._place.type != "cuda":

@@ -181,7 +181,7 @@ def _ground(options: OptimizerBench, settings: Settings) -> Ground:
     recipe = Recipe(
         regularizer=options.regularizer,
         batch_tokens=options.batch_tokens or Recipe().batch_tokens,
-        dtype=str(dtype).removeprefix("torch."),
+        dtype=device.dtype_name(dtype),
         device=place.type,
         threads=device.use_threads(settings.training.threads),
     )

@@ -26,7 +26,7 @@ def measure(arm: Arm, documents: Sequence[Sequence[int]]) -> Measurement:
         penalty_after=0.0, dtype=arm.dtype, device=arm.device, threads=device.use_threads(0)
     )
     model = base_model.load_base(Path(arm.base), place, getattr(torch, arm.dtype))
-    adapted = lora.attach(model, recipe.rank, recipe.seed)
+    adapted = lora.attach_as(model, recipe)
     clock = Clock(place)
     Trainer(adapted, recipe, batches).run(
         report=lambda _: clock.mark(), should_stop=lambda _: False

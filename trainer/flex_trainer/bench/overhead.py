@@ -63,7 +63,7 @@ class _Stepwise:
     """A trainer that does one step when asked."""
 
     def __init__(self, model: Any, recipe: Recipe, batch: Sequence[Sample], steps: int) -> None:
-        adapted = lora.attach(model, recipe.rank, recipe.seed)
+        adapted = lora.attach_as(model, recipe)
         self._trainer = Trainer(adapted, recipe, [batch] * steps)
         self._reports: list[StepReport] = []
 

@@ -71,7 +71,7 @@ def compare(options: TrainBench, settings: Settings) -> dict[str, Any]:
     base, load = store.find(settings.model.base), load_average()
     documents = _documents(options, settings, base.path)
     place = device.choose_device()
-    dtype = str(device.choose_dtype(place)).removeprefix("torch.")
+    dtype = device.dtype_name(device.choose_dtype(place))
     with tempfile.TemporaryDirectory(prefix="flex-assist-bench-") as folder:
         file = Path(folder) / "documents.json"
         file.write_text(json.dumps(documents))

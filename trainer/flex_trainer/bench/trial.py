@@ -54,14 +54,19 @@ class Trial:
     curve: tuple[tuple[float, float], ...]
 
 
-@torch.no_grad()
 def bits_per_byte(core: Any, held_out: HeldOut, row_tokens: int) -> float:
     """Of the model with its adapter as it is now."""
-    nats, head = 0.0, core.get_output_embeddings().weight
-    for group in split(held_out.windows, row_tokens):
+    return nats(core, held_out.windows, row_tokens) / math.log(2) / held_out.size
+
+
+@torch.no_grad()
+def nats(core: Any, samples: Sequence[Sample], row_tokens: int) -> float:
+    """Loss of all labels of the samples, summed."""
+    total, head = 0.0, core.get_output_embeddings().weight
+    for group in split(samples, row_tokens):
         row = pack(group, core.device)
-        nats += float(losses.loss_sum(hidden_states(core, row), head, row.labels))
-    return nats / math.log(2) / held_out.size
+        total += float(losses.loss_sum(hidden_states(core, row), head, row.labels))
+    return total
 
 
 def run(ground: Ground, recipe: Recipe, steps: int, points: int) -> Trial:
@@ -71,7 +76,7 @@ def run(ground: Ground, recipe: Recipe, steps: int, points: int) -> Trial:
         points: How often to look at the held-out text, the end included. Looking takes no training
             time.
     """
-    adapted = lora.attach(ground.model, recipe.rank, recipe.seed)
+    adapted = lora.attach_as(ground.model, recipe)
     core = adapted.get_base_model()
     marks = {round(steps * number / points) for number in range(1, points + 1)}
     seconds = 0.0
@@ -117,7 +122,7 @@ def planned(samples: Sequence[Sample], steps: int, recipe: Recipe) -> list[list[
 def step_seconds(ground: Ground, recipe: Recipe) -> float:
     """Seconds of a step, the Hessian's passes shared out over all. The base is as before."""
     probed = replace(recipe, hessian_every=2, penalty_after=0.0)
-    adapted = lora.attach(ground.model, recipe.rank, recipe.seed)
+    adapted = lora.attach_as(ground.model, recipe)
     reports: list[StepReport] = []
     Trainer(adapted, probed, planned(ground.train, PROBE_STEPS, probed)).run(
         report=reports.append, should_stop=lambda _: False

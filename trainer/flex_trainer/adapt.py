@@ -14,7 +14,7 @@ import torch
 from flex_assist.adapters.registry import Registry
 from flex_assist.config import Settings
 from flex_assist.engine.local import LocalEngine
-from flex_assist.errors import DataError, ModelError
+from flex_assist.errors import DataError, MissingExtraError, ModelError
 from flex_assist.locations import Locations, private_directory, repository_id
 from flex_assist.locks import exclusive
 from flex_assist.models import store
@@ -304,6 +304,8 @@ class _Run:
         )
 
     def _load(self, recipe: Recipe) -> Any:
+        if recipe.nf4 and not nf4.available():
+            raise MissingExtraError("this run's base in 4 bits", "nf4")
         dtype = getattr(torch, recipe.dtype)
         place = torch.device(recipe.device)
         return base_model.load_base(self._base.path, place, dtype, nf4=recipe.nf4)

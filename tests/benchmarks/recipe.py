@@ -13,7 +13,7 @@ import math
 import random
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -132,19 +132,19 @@ def run(ground: Ground, recipe: Recipe, tokens: int, replay: float) -> dict[str,
     return found
 
 
-def changes() -> Iterator[dict[str, Any]]:
+def changes(keys: Sequence[str]) -> Iterator[dict[str, Any]]:
     """What each run changes; first nothing."""
     yield {}
-    for key, values in VARIANTS.items():
-        yield from ({key: value} for value in values)
+    for key in keys:
+        yield from ({key: value} for value in VARIANTS[key])
 
 
-def measure(root: Path, tokens: int, seeds: int) -> dict[str, Any]:
+def measure(root: Path, tokens: int, seeds: int, keys: Sequence[str]) -> dict[str, Any]:
     """All runs, seed by seed, so that what the machine does falls on all alike."""
     base = usual_recipe()
     ground = prepare(root, base)
     runs: list[dict[str, Any]] = []
-    for seed, change in itertools.product(range(seeds), changes()):
+    for seed, change in itertools.product(range(seeds), changes(keys)):
         own = {key: value for key, value in change.items() if key != "replay"}
         recipe = replace(base, seed=seed, **own)
         found = run(ground, recipe, tokens, change.get("replay", 0.0))
@@ -159,6 +159,8 @@ if __name__ == "__main__":
     parser.add_argument("--repo", type=Path, default=bars.ROOT)
     parser.add_argument("--tokens", type=int, default=48_000)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--name", default="recipe", help="of the file in docs/bars")
     given = parser.parse_args()
-    found = measure(given.repo.resolve(), given.tokens, given.seeds)
-    bars.write("recipe", {"command": bars.command("recipe"), **found})
+    found = measure(given.repo.resolve(), given.tokens, given.seeds, given.only)
+    bars.write(given.name, {"command": bars.command("recipe"), **found})

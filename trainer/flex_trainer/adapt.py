@@ -14,7 +14,7 @@ import torch
 from flex_assist.adapters.registry import Registry
 from flex_assist.config import Settings
 from flex_assist.engine.local import LocalEngine
-from flex_assist.errors import DataError, ModelError
+from flex_assist.errors import DataError, MissingExtraError, ModelError
 from flex_assist.locations import Locations, private_directory, repository_id
 from flex_assist.locks import exclusive
 from flex_assist.models import store
@@ -34,6 +34,7 @@ from flex_trainer import (
 from flex_trainer.budget import Budget
 from flex_trainer.events import Event, Listener, silent
 from flex_trainer.job import AdapterJob, Workshop
+from flex_trainer.kernels import nf4
 from flex_trainer.memory import OutOfMemory
 from flex_trainer.outcome import AdaptResult
 from flex_trainer.parallel import Workers
@@ -199,10 +200,13 @@ class _Run:
             device.use_threads(stored.recipe.threads)
             self._model = self._load(stored.recipe)
             return stored
-        made = self._plan(snapshot, selection)
+        own = self._plan(snapshot, selection)
         if self._workers.leads:
-            plan.save(made, self._folder)
-        made = plan.from_record(self._workers.told(asdict(made)))
+            plan.save(own, self._folder)
+        made = plan.from_record(self._workers.told(asdict(own)))
+        if plan.where(made.recipe) != plan.where(own.recipe):
+            # Another machine than the leader's.
+            self._model = self._load(made.recipe)
         self._listen(Event(phase="plan", note=plan.describe(made)))
         return made
 
@@ -252,28 +256,39 @@ class _Run:
             gate=gate.plan_gate(self._budget.gate_s(count), speed, usual),
             step_s=step_s,
             base_sha256=store.sha256(self._base.path, self._locations),
-            prediction=planner.predict(self._budget, steps, step_s, memory_mb, speed),
+            prediction=planner.predict(self._budget, steps, step_s, memory_mb, speed, lanes),
         )
 
     def _fitting(self, task: AdapterTask, gate_bytes: int) -> tuple[Recipe, float]:
-        """The recipe on the best device that it fits on, its peak in MB; the model stands there."""
+        """The recipe in the best way that fits, its peak in MB; the model stands there."""
         limit_mb = self._settings.training.memory_mb
-        best = device.choose_device()
-        for place in dict.fromkeys((best, torch.device(CPU))):
-            recipe = self._recipe(place)
+        why = ""
+        for recipe in self._ways():
+            if why:
+                self._listen(Event(phase="plan", note=f"{why}; next: {plan.where(recipe)}"))
+                memory.release()
             corpus = self._workshop().corpus(task.train, recipe.seed)
             try:
                 with memory.out_of_memory_is_told():
                     self._model = self._load(recipe)
                     return probe.fitting(self._model, corpus, recipe, limit_mb, gate_bytes)
-            except (ShortOfMemory, OutOfMemory) as error:
-                if place.type == CPU:
-                    raise ModelError(
-                        str(error) or f"the base model {self._base.name!r} does not fit into memory"
-                    ) from error
-                self._listen(Event(phase="plan", note=f"not on {place}: {error}"))
-            memory.release()
-        raise AssertionError("the CPU comes last")
+            except ShortOfMemory as error:
+                # Its text only: what the exception holds on to would keep the model there.
+                why = str(error)
+            except OutOfMemory:
+                why = f"the base model {self._base.name!r} does not fit into memory"
+            self._model = None
+        hint = "" if nf4.available() else ", or install flex-assist[nf4], which holds it in 4 bits"
+        raise ModelError(f"{why}{hint}")
+
+    def _ways(self) -> Iterator[Recipe]:
+        """The device, then the same with a base in 4 bits, then the CPU."""
+        packed = nf4.available() and not self._workers.sharded
+        for place in dict.fromkeys((device.choose_device(), torch.device(CPU))):
+            recipe = self._recipe(place)
+            yield recipe
+            if packed:
+                yield replace(recipe, nf4=True)
 
     def _recipe(self, place: torch.device) -> Recipe:
         training = self._settings.training
@@ -289,8 +304,11 @@ class _Run:
         )
 
     def _load(self, recipe: Recipe) -> Any:
+        if recipe.nf4 and not nf4.available():
+            raise MissingExtraError("this run's base in 4 bits", "nf4")
         dtype = getattr(torch, recipe.dtype)
-        return base_model.load_base(self._base.path, torch.device(recipe.device), dtype)
+        place = torch.device(recipe.device)
+        return base_model.load_base(self._base.path, place, dtype, nf4=recipe.nf4)
 
     def _workshop(self) -> Workshop:
         return Workshop(
@@ -344,7 +362,10 @@ class _Run:
         self._listen(Event(phase="load", note="the GPU's memory is too small: on the CPU from now"))
         self._options = replace(self._options, resume=True)
         recipe = replace(
-            self._run_plan.recipe, device=CPU, dtype=self._recipe(torch.device(CPU)).dtype
+            self._run_plan.recipe,
+            device=CPU,
+            dtype=self._recipe(torch.device(CPU)).dtype,
+            nf4=False,
         )
         self._run_plan = replace(self._run_plan, recipe=recipe)
         self._model = self._load(recipe)

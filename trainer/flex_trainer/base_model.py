@@ -1,5 +1,6 @@
 """The base model as the trainer computes with it: a GGUF file, dequantized into transformers."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,25 @@ from flex_assist.errors import ModelError
 from flex_assist.models.architectures import Layout, layout
 from flex_assist.models.gguf_file import architecture, field, open_gguf, tensor_values
 from flex_trainer import kernels
+from flex_trainer.kernels import Nf4Linear, liger
 
 WEIGHT = ".weight"
+# Where layers are packed: not the head, which the loss reads as a matrix.
+PACKED = "model.layers."
 
 
 def load_base(
-    path: Path, device: torch.device, dtype: torch.dtype, *, plain: bool = False
+    path: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    nf4: bool = False,
+    plain: bool = False,
 ) -> LlamaForCausalLM:
     """Build the model that a GGUF file holds, frozen, on ``device``.
 
     Args:
+        nf4: Hold the linear layers in 4 bits; needs bitsandbytes.
         plain: As transformers has it, without the trainer's kernels.
 
     Raises:
@@ -33,9 +43,9 @@ def load_base(
     config = _config(reader, name)
     with torch.device("meta"):
         model = LlamaForCausalLM(config)
-    _fill(model, _tensors(reader, plan, model, dtype))
+    _fill(model, _tensors(reader, plan, model, dtype), device, nf4)
     if not plain:
-        kernels.install(model)
+        kernels.install(model, liger=liger.usable(device))
     model.requires_grad_(False)
     model.config.use_cache = False
     return model.to(device).eval()
@@ -68,11 +78,10 @@ def _config(reader: GGUFReader, name: str) -> LlamaConfig:
 
 def _tensors(
     reader: GGUFReader, plan: Layout, model: nn.Module, dtype: torch.dtype
-) -> dict[str, torch.Tensor]:
-    """Every parameter of ``model`` by name, in the trainer's layout."""
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every parameter of ``model`` with its name, in the trainer's layout; one at a time."""
     stored = {tensor.name: tensor for tensor in reader.tensors}
-    found = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in list(model.named_parameters()):
         source = plan.gguf_name(name.removesuffix(WEIGHT)) + WEIGHT
         if source not in stored:
             raise ModelError(f"the model file has no tensor {source!r}; it is damaged")
@@ -83,12 +92,22 @@ def _tensors(
             raise ModelError(
                 f"{source!r} has shape {tuple(values.shape)}, expected {tuple(parameter.shape)}"
             )
-        found[name] = values.to(dtype)
-    return found
+        yield name, values.to(dtype)
 
 
-def _fill(model: LlamaForCausalLM, tensors: dict[str, torch.Tensor]) -> None:
-    model.load_state_dict(tensors, strict=False, assign=True)
+def _fill(
+    model: LlamaForCausalLM,
+    tensors: Iterator[tuple[str, torch.Tensor]],
+    device: torch.device,
+    nf4: bool,
+) -> None:
+    for name, values in tensors:
+        path, _, leaf = name.rpartition(".")
+        layer, there = model.get_submodule(path), values.to(device)
+        if nf4 and name.startswith(PACKED) and type(layer) is nn.Linear and leaf == "weight":
+            model.set_submodule(path, Nf4Linear(there))
+        else:
+            setattr(layer, leaf, nn.Parameter(there, requires_grad=False))
     model.tie_weights()
     # Buffers are computed, not stored: they were made without values.
     model.model.rotary_emb = type(model.model.rotary_emb)(model.config)

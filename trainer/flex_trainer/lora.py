@@ -15,17 +15,18 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
 
 from flex_assist.models.lora_gguf import LoraModule
 from flex_trainer.fourier import Update
-from flex_trainer.kernels import LoraLinear
+from flex_trainer.kernels import LoraLinear, Nf4Linear
 from flex_trainer.recipe import ALPHA_PER_RANK, Recipe
 
 ADAPTER = "default"
 
 
 def attach(
-    model: nn.Module, rank: int, seed: int, alpha_per_rank: int = ALPHA_PER_RANK
+    model: PreTrainedModel, rank: int, seed: int, alpha_per_rank: int = ALPHA_PER_RANK
 ) -> PeftModel:
     """Add a LoRA of ``rank`` to all linear layers but the output head. B starts at zero.
 
@@ -45,10 +46,15 @@ def attach(
     with warnings.catch_warnings():
         # PEFT asks transformers by a name that is going away.
         warnings.simplefilter("ignore", FutureWarning)
-        return get_peft_model(model, config, autocast_adapter_dtype=False)
+        adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
+    # PEFT takes the precision from each layer's weight, and packed bytes have none.
+    for layer in layers(adapted).values():
+        for part in (layer.lora_A, layer.lora_B):
+            part.to(model.get_output_embeddings().weight.dtype)
+    return adapted
 
 
-def attach_as(model: nn.Module, recipe: Recipe) -> PeftModel:
+def attach_as(model: PreTrainedModel, recipe: Recipe) -> PeftModel:
     """``attach``, with what a recipe says of rank, seed and alpha."""
     return attach(model, recipe.rank, recipe.seed, recipe.alpha_per_rank)
 
@@ -159,7 +165,7 @@ def updates(
                 a=a,
                 b=b,
                 scale=layer.scaling[ADAPTER],
-                base_norm2=_norm2(layer.get_base_layer().weight),
+                base_norm2=_norm2(layer.get_base_layer()),
                 row_order=torch.randperm(b.shape[0], generator=generator) if orders else None,
                 column_order=torch.randperm(a.shape[1], generator=generator) if orders else None,
                 second_moment=factors[name] if factors else None,
@@ -177,18 +183,20 @@ def as_arrays(model: nn.Module, masters: Masters) -> dict[str, LoraModule]:
             a=masters.master_of(layer.lora_A[ADAPTER].weight).detach().cpu().numpy(),
             b=masters.master_of(layer.lora_B[ADAPTER].weight).detach().cpu().numpy(),
             scale=layer.scaling[ADAPTER],
-            weight=_values(layer.get_base_layer().weight),
+            weight=_values(layer.get_base_layer()),
         )
     return found
 
 
-def _norm2(weight: Tensor) -> Tensor:
+def _norm2(layer: nn.Linear) -> Tensor:
+    weight = layer.unpacked() if isinstance(layer, Nf4Linear) else layer.weight
     found = weight.detach().float().square().sum()
     return found.full_tensor() if isinstance(found, DTensor) else found
 
 
-def _values(weight: Tensor) -> Callable[[], NDArray[np.float32]] | None:
-    """Gives the weight as an array; None where no worker holds the whole of it."""
-    if isinstance(weight, DTensor):
+def _values(layer: nn.Linear) -> Callable[[], NDArray[np.float32]] | None:
+    """Gives the weight as an array; None where it is not held as it was, or not the whole of it."""
+    weight = layer.weight
+    if isinstance(layer, Nf4Linear) or isinstance(weight, DTensor):
         return None
     return lambda: weight.detach().float().cpu().numpy()

@@ -11,10 +11,11 @@ from typing import Any
 
 import psutil
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from flex_trainer import losses
 from flex_trainer.corpus import Sample
+from flex_trainer.kernels import Nf4Linear
 from flex_trainer.packing import hidden_states, pack
 
 PROBE_TOKENS = 64
@@ -46,6 +47,7 @@ class Footprint:
         per_token: Kept for the gradient, for each token of a row.
         working: Made and dropped for each token in a layer's backward pass.
         head: The loss's logits.
+        unpacked: The largest weight, where they are held in 4 bits.
         measuring: While the gate measures: the adapter, the served model and its contexts.
     """
 
@@ -55,11 +57,13 @@ class Footprint:
     per_token: float
     working: float
     head: int
+    unpacked: int = 0
     measuring: int = 0
 
     def peak_mb(self, row_tokens: int) -> float:
         """The most that is held, in MB."""
-        passing = self.per_token * row_tokens + max(self.head, self.working * row_tokens)
+        layer = self.working * row_tokens + self.unpacked
+        passing = self.per_token * row_tokens + max(self.head, layer)
         training = self.state + max(passing, self.update)
         return FRAGMENTATION * (self.resident + max(training, self.measuring)) / 1e6
 
@@ -79,7 +83,9 @@ def footprints(model: Any, gate_bytes: int) -> dict[bool, Footprint]:
     layers = core.model.layers
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     kept = _kept_bytes(core, core.device) / PROBE_TOKENS
-    widest = max(p.shape[0] for p in layers.parameters()) * number
+    linear = [one for one in layers.modules() if isinstance(one, nn.Linear)]
+    widest = max(one.out_features for one in linear) * number
+    packed = [one.in_features * one.out_features for one in linear if isinstance(one, Nf4Linear)]
     inputs = len(layers) * head.shape[1] * number
     copies = LAYER_COPIES * widest
 
@@ -91,6 +97,7 @@ def footprints(model: Any, gate_bytes: int) -> dict[bool, Footprint]:
             per_token=per_token,
             working=working,
             head=losses.CHUNK_ROWS * head.shape[0] * (4 + 4 + 2 * number),
+            unpacked=max(packed, default=0) * number,
             measuring=trainable * (4 + number) + gate_bytes,
         )
 
@@ -100,18 +107,24 @@ def footprints(model: Any, gate_bytes: int) -> dict[bool, Footprint]:
 def _kept_bytes(core: Any, device: torch.device) -> int:
     """Bytes kept for the gradient by a forward pass of ``PROBE_TOKENS``."""
     parameters = {p.untyped_storage().data_ptr() for p in core.parameters()}
-    kept: dict[int, Tensor] = {}
+    kept: dict[int, torch.UntypedStorage] = {}
 
-    def keep(tensor: Tensor) -> Tensor:
-        if tensor.untyped_storage().data_ptr() not in parameters:
-            kept[tensor.untyped_storage().data_ptr()] = tensor
-        return tensor
+    def keep(tensor: Tensor) -> None:
+        # Not the tensor: a node of the graph that holds its own output is never freed, and with it
+        # neither is the base.
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in parameters:
+            kept[storage.data_ptr()] = storage
 
     some = (1,) * PROBE_TOKENS
     row = pack([Sample(tokens=some, labels=some, weights=(1.0,) * PROBE_TOKENS)], device)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(keep, _never):
         hidden_states(core, row)
-    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+def _never(_: object) -> Tensor:
+    raise AssertionError("nothing goes backwards here")
 
 
 def resident_bytes(device: torch.device) -> int:

@@ -17,7 +17,7 @@ from flex_trainer.recipe import Recipe
 
 FILE_NAME, ASKED_FILE = "plan.json", "asked.json"
 # Of a recipe: where and how it is computed, not what.
-MACHINE = ("device", "dtype", "threads", "row_tokens", "checkpointing")
+MACHINE = ("device", "dtype", "threads", "row_tokens", "checkpointing", "nf4")
 NOTHING = "there is no interrupted run to resume; run without --resume"
 Stored = TypeVar("Stored")
 
@@ -70,10 +70,15 @@ def describe(plan: RunPlan) -> str:
     recipe, expected = plan.recipe, plan.prediction
     recomputed = ", activations computed again" if recipe.checkpointing else ""
     return (
-        f"{recipe.device}, {recipe.dtype}, {recipe.threads} threads, rows of {recipe.row_tokens} "
+        f"{where(recipe)}, {recipe.threads} threads, rows of {recipe.row_tokens} "
         f"tokens{recomputed}; {steps} of {plan.step_s:.2f} s; about {expected.memory_mb:.0f} MB "
         f"and {expected.total_s:.0f} s in all"
     )
+
+
+def where(recipe: Recipe) -> str:
+    """Device and precision, for people."""
+    return f"{recipe.device}, {recipe.dtype}" + (", the base in 4 bits" if recipe.nf4 else "")
 
 
 def data_digest(snapshot: Snapshot) -> str:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 
 from flex_assist.errors import ConfigError, ModelError
 from flex_trainer.budget import EXPORT_S, Budget
-from flex_trainer.gate import LEAST_SPANS, LEAST_WINDOWS, WINDOW_TOKENS
+from flex_trainer.gate import ADAPTER_COST, LEAST_SPANS, LEAST_WINDOWS, WINDOW_TOKENS
 from flex_trainer.loop import LEAST_ROW_TOKENS
 from flex_trainer.memory import Footprint
 from flex_trainer.recipe import Recipe
@@ -111,19 +111,26 @@ def predict(
     step_s: float,
     memory_mb: float,
     prompt_tokens_per_s: float,
+    lanes: int = 1,
 ) -> Prediction:
-    """What a run of so many steps will take, what has passed included."""
+    """What a run of so many steps will take, what has passed included.
+
+    Args:
+        lanes: Processes that make adapters side by side.
+    """
     training_s = sum(steps.values()) * step_s
     gate_s = max(budget.gate_s(len(steps)), least_gate_s(prompt_tokens_per_s))
-    after_s = len(steps) * (EXPORT_S + gate_s)
+    after_s = -(-len(steps) // lanes) * (EXPORT_S + gate_s)
     return Prediction(
-        memory_mb=memory_mb, training_s=training_s, total_s=budget.spent_s() + training_s + after_s
+        memory_mb=memory_mb,
+        training_s=training_s,
+        total_s=budget.spent_s() + training_s / lanes + after_s,
     )
 
 
 def least_gate_s(prompt_tokens_per_s: float) -> float:
     """Seconds that the gate of one adapter takes at the least."""
-    windows_s = 2.5 * LEAST_WINDOWS * WINDOW_TOKENS / prompt_tokens_per_s
+    windows_s = ADAPTER_COST * LEAST_WINDOWS * WINDOW_TOKENS / prompt_tokens_per_s
     return windows_s + LEAST_SPANS * SPAN_S
 
 

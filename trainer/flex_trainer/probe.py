@@ -78,6 +78,8 @@ def fitting(
     place = torch.device(recipe.device)
     room_mb = limit_mb or memory.available_mb(place)
     adapted = lora.attach_as(model, recipe)
+    # What it took to read the base.
+    memory.release()
     found = memory.footprints(adapted, gate_bytes if place.type == "cpu" else 0)
     adapted.unload()
     chosen = planner.fit(recipe, found, longest, room_mb)

@@ -5,11 +5,17 @@ before it is told to be kept is not.
 """
 
 import contextlib
+import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from flex_assist.errors import DataError, MissingExtraError
 from flex_trainer import waiting
+
+# Libraries of Hugging Face ask the network for this and that where they may. bitsandbytes would
+# fetch a kernel when it is imported, and PEFT imports it where it is installed.
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
 @contextlib.contextmanager
@@ -26,7 +32,10 @@ def training_extra() -> Iterator[None]:
 
 
 def prepare_process() -> None:
-    """Choose how threads wait, load torch, and let the process keep its memory."""
+    """Stay off the network, choose how threads wait, load torch, and keep memory."""
+    os.environ.update(OFFLINE)
+    # It warns that it has not found that kernel.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     waiting.choose()
     from flex_trainer import device
 

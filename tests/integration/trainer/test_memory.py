@@ -1,17 +1,21 @@
 """Memory that is really short, and memory that must not grow."""
 
 import asyncio
+import gc
 import json
 import platform
 import subprocess
 import sys
+import weakref
 
 import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from flex_assist.config import EngineSettings
 from flex_assist.engine.local import LocalEngine
 from flex_assist.models import store
-from flex_trainer import memory, probe
+from flex_trainer import kernels, lora, memory, probe
 
 # One long document a row: what a step keeps grows with the row, the model is small.
 SCRIPT = """
@@ -66,8 +70,6 @@ def test_a_run_that_meets_the_limit_steps_down_and_ends_with_the_same_losses():
 
 def test_torch_speaks_of_memory_in_several_ways():
     def allocate() -> None:
-        import torch
-
         torch.empty(2**60, dtype=torch.uint8)
 
     with pytest.raises(memory.OutOfMemory), memory.out_of_memory_is_told():
@@ -107,6 +109,22 @@ def test_rows_of_many_lengths_hold_no_memory():
     )  # fmt: skip
     soon, late = json.loads(done.stdout)
     assert late - soon < 20
+
+
+def test_measuring_what_a_step_keeps_leaves_nothing_behind():
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, use_cache=False,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).bfloat16().requires_grad_(False).eval()
+    kernels.install(model)
+    weights = [weakref.ref(parameter) for parameter in model.parameters()]
+    adapted = lora.attach(model, 2, 0)
+    assert memory.footprints(adapted, 0)[False].per_token > 0
+    del model, adapted
+    gc.collect()
+    assert [one for one in weights if one() is not None] == []
 
 
 def test_the_probe_leaves_the_engine_empty():

@@ -15,7 +15,8 @@ from flex_trainer.bench.optimizers import (
     differences,
     mean_seconds,
     mean_step,
-    rates_of,
+    rate_of,
+    worth_trying,
 )
 from flex_trainer.bench.trial import Trial
 from flex_trainer.bench.verdict import Difference, paired, sentence
@@ -38,10 +39,35 @@ def report(seconds: float, estimated: bool = False) -> StepReport:
 
 
 def test_rates_lie_around_the_recipes() -> None:
-    assert rates_of("adamw", 1) == [LEARNING_RATE["adamw"]]
-    low, centre, high = rates_of("sophia", 3)
+    assert rate_of("adamw", 0, 1) == LEARNING_RATE["adamw"]
+    low, centre, high, beyond = (rate_of("sophia", at, 3) for at in range(4))
     assert centre == LEARNING_RATE["sophia"]
     assert high == pytest.approx(4 * low)
+    assert beyond == pytest.approx(2 * high)
+
+
+def tuned(**bits: tuple[float, ...]) -> list[Trial]:
+    """Runs of each optimizer at the rates 1, 2, 4, .."""
+    return [
+        replace(TRIAL, optimizer=name, lr=2.0**at, held_out_bits_per_byte=one)
+        for name, found in bits.items()
+        for at, one in enumerate(found)
+    ]
+
+
+def test_both_try_more_rates_while_the_highest_is_the_best_of_one() -> None:
+    falling, settled = (0.9, 0.8, 0.7), (0.9, 0.7, 0.8)
+    assert worth_trying([], 0, 3)
+    assert not worth_trying(tuned(sophia=settled, adamw=settled), 3, 3)
+    assert worth_trying(tuned(sophia=settled, adamw=falling), 3, 3)
+    assert not worth_trying(tuned(sophia=(*settled, 0.9), adamw=(*falling, 0.8)), 4, 3)
+    assert worth_trying(tuned(sophia=settled, adamw=(*falling, 0.6)), 4, 3)
+    assert not worth_trying(tuned(sophia=settled, adamw=(*falling, 0.6, 0.5)), 5, 3)
+
+
+def test_a_single_rate_stays_one() -> None:
+    assert worth_trying([], 0, 1)
+    assert not worth_trying(tuned(sophia=(0.9,), adamw=(0.9,)), 1, 1)
 
 
 def test_the_best_rate_is_of_the_run_that_ended_lowest() -> None:

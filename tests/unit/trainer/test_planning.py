@@ -249,3 +249,12 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     save(tmp_path, 3)
     with pytest.raises(DataError, match="another model, other data or another recipe"):
         checkpoint.latest(tmp_path, "other", print)
+
+
+def test_adapters_made_side_by_side_take_less_time_together():
+    steps = {"python": 10, "go": 10}
+    budget = Budget(seconds=480.0, started_s=time.monotonic())
+    alone, both = (
+        planner.predict(budget, steps, 2.0, 1000.0, 600.0, lanes).total_s for lanes in (1, 2)
+    )
+    assert both == pytest.approx(alone / 2, abs=0.5)

@@ -31,6 +31,8 @@ from flex_trainer.vocabulary import Vocabulary
 OPTIMIZERS = ("sophia", "adamw")
 # Between two neighbours of the rates tried.
 RATE_FACTOR = 2.0
+# Tried beyond the highest rate while it is the best of either optimizer.
+MORE_RATES = 2
 TUNING_SEED = 0
 WINDOW_TOKENS = 512
 HELD_OUT_TOKENS = 4096
@@ -101,10 +103,23 @@ def compare(options: OptimizerBench, settings: Settings) -> dict[str, Any]:
     }
 
 
-def rates_of(optimizer: str, count: int) -> list[float]:
-    """Rates around the recipe's, each ``RATE_FACTOR`` times the one before."""
+def rate_of(optimizer: str, at: int, count: int) -> float:
+    """The ``at``-th of ``count`` rates around the recipe's, each ``RATE_FACTOR`` times the last."""
     middle = (count - 1) / 2
-    return [LEARNING_RATE[optimizer] * RATE_FACTOR ** (at - middle) for at in range(count)]
+    return float(LEARNING_RATE[optimizer] * RATE_FACTOR ** (at - middle))
+
+
+def worth_trying(tuning: Sequence[Trial], at: int, count: int) -> bool:
+    """Whether both optimizers are tried at the ``at``-th rate, after those of ``tuning``."""
+    if at < count or count == 1:
+        return at < count
+    return at < count + MORE_RATES and any(highest_is_best(tuning, name) for name in OPTIMIZERS)
+
+
+def highest_is_best(tuning: Sequence[Trial], optimizer: str) -> bool:
+    """Whether an optimizer may do better still at a higher rate."""
+    best = best_rate(tuning, optimizer)
+    return best == max(one.lr for one in tuning if one.optimizer == optimizer)
 
 
 def best_rate(tuning: Sequence[Trial], optimizer: str) -> float:
@@ -147,15 +162,19 @@ def differences(arms: Sequence[Trial]) -> list[float]:
 def _tune(
     ground: Ground, recipes: dict[str, Recipe], steps: dict[str, int], count: int
 ) -> list[Trial]:
-    """A run at each rate, the optimizers in turn. One that blows up is left out."""
-    found = []
-    for at, name in itertools.product(range(count), OPTIMIZERS):
-        rate = rates_of(name, count)[at]
-        recipe = replace(recipes[name], learning_rate=rate, seed=TUNING_SEED)
-        try:
-            found.append(_run(ground, recipe, steps[name], points=1))
-        except DivergedError as error:
-            say(f"{name} at {rate:.2g}: {error}")
+    """A run at each rate, the optimizers in turn. One that blows up is left out.
+
+    Both get as many rates: more of them while the highest is the best of either.
+    """
+    found: list[Trial] = []
+    for at in itertools.takewhile(lambda at: worth_trying(found, at, count), itertools.count()):
+        for name in OPTIMIZERS:
+            rate = rate_of(name, at, count)
+            recipe = replace(recipes[name], learning_rate=rate, seed=TUNING_SEED)
+            try:
+                found.append(_run(ground, recipe, steps[name], points=1))
+            except DivergedError as error:
+                say(f"{name} at {rate:.2g}: {error}")
     return found
 
 

@@ -2,5 +2,6 @@
 
 from flex_trainer.kernels.install import install
 from flex_trainer.kernels.lora_linear import LoraLinear
+from flex_trainer.kernels.nf4 import Nf4Linear
 
-__all__ = ["LoraLinear", "install"]
+__all__ = ["LoraLinear", "Nf4Linear", "install"]

@@ -5,28 +5,34 @@ from transformers import AttentionInterface, PreTrainedModel
 
 from flex_trainer.kernels import attention
 from flex_trainer.kernels.layers import GatedMlp, RmsNorm
+from flex_trainer.kernels.liger import LigerGatedMlp, LigerRmsNorm
 
 SILU = ("SiLUActivation", "SiLU")
 AttentionInterface.register(attention.NAME, attention.packed_attention)
 
 
-def install(model: PreTrainedModel) -> None:
+def install(model: PreTrainedModel, *, liger: bool = False) -> None:
     """Exchange attention, normalization and gated layers; names of parameters stay.
 
     Layers of another form than the ones known here are left as they are.
+
+    Args:
+        liger: Take Liger's kernels where it has them; see ``liger.usable``.
     """
     model.config._attn_implementation = attention.NAME
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            replacement = _replacement(child)
+            replacement = _replacement(child, liger)
             if replacement is not None:
                 setattr(parent, name, replacement)
 
 
-def _replacement(layer: nn.Module) -> nn.Module | None:
+def _replacement(layer: nn.Module, liger: bool) -> nn.Module | None:
     kind = type(layer).__name__
     if kind in ("LlamaRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm"):
-        return RmsNorm(layer.weight, layer.variance_epsilon)  # type: ignore[arg-type]
+        norm = LigerRmsNorm if liger else RmsNorm
+        return norm(layer.weight, layer.variance_epsilon)  # type: ignore[arg-type]
     if kind in ("LlamaMLP", "Qwen2MLP", "Qwen3MLP") and type(layer.act_fn).__name__ in SILU:
-        return GatedMlp(layer.gate_proj, layer.up_proj, layer.down_proj)  # type: ignore[arg-type]
+        gated = LigerGatedMlp if liger else GatedMlp
+        return gated(layer.gate_proj, layer.up_proj, layer.down_proj)  # type: ignore[arg-type]
     return None

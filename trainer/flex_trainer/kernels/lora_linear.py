@@ -4,7 +4,7 @@
 
 PEFT's own layer adds the update in three more passes over y and keeps what they need. Here the
 update is accumulated by the matrix product itself, and only x and x A^T (r numbers a token) are
-kept. W and b are frozen.
+kept. W and b are frozen; where W is held in 4 bits, each pass unpacks it for itself.
 """
 
 from typing import Any
@@ -13,6 +13,8 @@ import torch
 from peft.tuners import lora
 from torch import Tensor
 from torch.nn import functional
+
+from flex_trainer.kernels.nf4 import Nf4Linear
 
 
 class LoraLinear(lora.Linear):  # type: ignore[misc]
@@ -25,6 +27,7 @@ class LoraLinear(lora.Linear):  # type: ignore[misc]
         name, base = self.active_adapters[0], self.base_layer
         y: Tensor = _LoraLinear.apply(
             x,
+            base if isinstance(base, Nf4Linear) else None,
             base.weight,
             base.bias,
             self.lora_A[name].weight,
@@ -37,14 +40,22 @@ class LoraLinear(lora.Linear):  # type: ignore[misc]
 class _LoraLinear(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float
+        ctx: Any,
+        x: Tensor,
+        packed: Nf4Linear | None,
+        weight: Tensor,
+        bias: Tensor | None,
+        a: Tensor,
+        b: Tensor,
+        scale: float,
     ) -> Tensor:
         rows = x.flatten(0, -2)  # (N, n)
         inner = functional.linear(rows, a)  # (N, r)
-        y = functional.linear(rows, weight, bias)  # (N, m)
+        dense = weight if packed is None else packed.unpacked()
+        y = functional.linear(rows, dense, bias)  # (N, m)
         y.addmm_(inner, b.T, alpha=scale)
         ctx.save_for_backward(x, weight, a, b, inner)
-        ctx.scale = scale
+        ctx.packed, ctx.scale = packed, scale
         return y.view(*x.shape[:-1], -1)
 
     @staticmethod
@@ -56,7 +67,7 @@ class _LoraLinear(torch.autograd.Function):
         d_a = d_inner.T @ x.flatten(0, -2)  # (r, n)
         d_x = None
         if ctx.needs_input_grad[0]:
-            d_x = d_y @ weight
+            d_x = d_y @ (weight if ctx.packed is None else ctx.packed.unpacked())
             d_x.addmm_(d_inner, a)
             d_x = d_x.view(x.shape)
-        return d_x, None, None, d_a, d_b, None
+        return d_x, None, None, None, d_a, d_b, None

@@ -1,15 +1,16 @@
-"""An adapter for each language, alone or with a half that all languages share.
+"""An adapter for each language: alone, with a half that all languages share, or after a common one.
 
 Alone: rank r each. Together: of the r rows, the first half belongs to all languages and is trained
-on all code, the second to one language; what is exported is the same, one adapter of rank r. Every
-language sees the same batches in both.
+on all code, the second to one language; what is exported is the same, one adapter of rank r. After
+a common one: one adapter of rank r is trained on some of each language's batches, and each language
+goes on from it with the rest. All compute the same number of batches.
 """
 
 import argparse
 import itertools
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from flex_trainer.loop import StepReport, Trainer  # noqa: E402
 from flex_trainer.recipe import Recipe  # noqa: E402
 
 LEAST_CHARACTERS = 60_000
+# Of each language's batches, those that the common adapter is trained on.
+COMMON_SHARE = 0.5
 Batches = list[list[Sample]]
 Half = dict[str, dict[str, Tensor]]
 
@@ -125,6 +128,29 @@ def together(
     return found
 
 
+def after_common(
+    bench: Bench, recipe: Recipe, batches: Mapping[str, Batches], held_out: Mapping[str, HeldOut]
+) -> dict[str, dict[str, float]]:
+    """One adapter on the first batches of all languages, from which each language's goes on."""
+    first = {language: own[: round(COMMON_SHARE * len(own))] for language, own in batches.items()}
+    mixed = [batch for own in first.values() for batch in own]
+    random.Random(recipe.seed).shuffle(mixed)
+    model = lora.attach_as(bench.model, recipe)
+    common = Trainer(model, recipe, mixed)
+    common.run(report=lambda _: None, should_stop=lambda _: False)
+    start = {name: tensor.clone() for name, tensor in common.masters.state().items()}
+    model.unload()
+    found = {}
+    for language, own in batches.items():
+        model = lora.attach_as(bench.model, recipe)
+        trainer = Trainer(model, recipe, own[len(first[language]) :])
+        trainer.masters.load(start)
+        trainer.run(report=lambda _: None, should_stop=lambda _: False)
+        found[language] = measured(model, trainer, recipe, held_out[language])
+        model.unload()
+    return found
+
+
 def measured(model: Any, trainer: Trainer, recipe: Recipe, held_out: HeldOut) -> dict[str, float]:
     """Nats a token of what is exported."""
     trainer.masters.shrink(recipe.shrink)
@@ -135,8 +161,11 @@ def measured(model: Any, trainer: Trainer, recipe: Recipe, held_out: HeldOut) ->
     }
 
 
-def measure(root: Path, tokens: int, seeds: int) -> dict[str, Any]:
-    """Both, seed by seed."""
+WAYS = {"alone": alone, "together": together, "after a common one": after_common}
+
+
+def measure(root: Path, tokens: int, seeds: int, ways: Sequence[str]) -> dict[str, Any]:
+    """All ways, seed by seed."""
     base = usual_recipe()
     bench = Bench(root, base)
     counts = dict.fromkeys(sorted({one.language for one in bench.snapshot.train}), 0)
@@ -148,15 +177,13 @@ def measure(root: Path, tokens: int, seeds: int) -> dict[str, Any]:
     held_out = {name: bench.held_out(bench.snapshot.held_out, name) for name in languages}
     corpora = {name: bench.corpus(bench.snapshot.train, name) for name in languages}
     runs = []
-    for seed, (name, way) in itertools.product(
-        range(seeds), (("alone", alone), ("together", together))
-    ):
+    for seed, name in itertools.product(range(seeds), ways):
         recipe = replace(base, seed=seed)
         batches = {
             language: packing.planned_batches(corpus.samples, tokens // recipe.batch_tokens, recipe)
             for language, corpus in corpora.items()
         }
-        runs.append({"way": name, "seed": seed, **way(bench, recipe, batches, held_out)})
+        runs.append({"way": name, "seed": seed, **WAYS[name](bench, recipe, batches, held_out)})
         print(runs[-1], file=sys.stderr, flush=True)
     return {"base_model": BASE, "tokens_a_language": tokens, "runs": runs}
 
@@ -166,6 +193,7 @@ if __name__ == "__main__":
     parser.add_argument("--repo", type=Path, required=True, help="with several languages")
     parser.add_argument("--tokens", type=int, default=20_000, help="of each language")
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     given = parser.parse_args()
-    found = measure(given.repo.resolve(), given.tokens, given.seeds)
+    found = measure(given.repo.resolve(), given.tokens, given.seeds, given.ways)
     bars.write("joint", {"command": "make bars-joint REPO=...", **found})

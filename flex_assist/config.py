@@ -118,6 +118,13 @@ class TrainingSettings:
     rank: int = setting(16, "rank of the update", low=1, high=256)
     learning_rate: float = setting(0.0, "peak learning rate; 0 takes the optimizer's", low=0)
     epochs: float = setting(3.0, "most passes over the data", low=0.01, high=100)
+    common_share: float = setting(
+        0.5,
+        "with several adapters: the share of each one's steps that trains a common one first, from "
+        "which all go on; 0 trains each alone",
+        low=0,
+        high=0.9,
+    )
     steps: int = setting(0, "steps of each adapter; 0 plans them by the budget", low=0)
     memory_mb: int = setting(0, "most memory to plan with, in MB; 0 takes what is free", low=0)
     parallel: str = setting(

@@ -17,14 +17,14 @@ import bars
 WEIGHTS = ("adapter_model.safetensors", "adapter.gguf", "merged-q8_0.gguf")
 
 
-def measure(kills: int, steps: int, budget: str, seed: int = 0) -> dict[str, Any]:
+def measure(source: Path, kills: int, steps: int, budget: str, seed: int = 0) -> dict[str, Any]:
     """One whole run, then as many that are killed and resumed."""
     rng = random.Random(seed)
     with TemporaryDirectory() as name:
         folder = Path(name)
         repository = folder / "repository"
         skip = shutil.ignore_patterns("__pycache__", "*.toml")
-        shutil.copytree(bars.ROOT / "flex_assist", repository, ignore=skip)
+        shutil.copytree(source, repository, ignore=skip)
         # The base is requantized for serving once: the runs are alike after the first.
         adapt(folder / "home", repository, steps, budget)
         started = time.monotonic()
@@ -103,7 +103,8 @@ def last_phase(events: Path) -> str:
     if not told:
         return "start"
     last = told[-1]
-    return last["phase"] + (f" {last['step']}" if last["phase"] == "train" else "")
+    where = [last["phase"], last["language"], last["step"] if last["phase"] == "train" else None]
+    return " ".join(str(part) for part in where if part is not None)
 
 
 def versions(home: Path, repository: Path) -> list[str]:
@@ -113,10 +114,14 @@ def versions(home: Path, repository: Path) -> list[str]:
 
 
 def weights(home: Path, repository: Path) -> dict[str, str]:
-    """Digests of the newest version's files."""
-    newest = versions(home, repository)[-1]
-    shown = asked(home, "show", f"python/{newest}", "--repo", str(repository))
-    return {name: shown["artefacts"][name] for name in WEIGHTS}
+    """Digests of the files of each adapter's newest version."""
+    listed = asked(home, "list", "--repo", str(repository))["adapters"]
+    newest = {one["name"]: one["version"] for one in sorted(listed, key=lambda one: one["version"])}
+    found = {}
+    for adapter, version in newest.items():
+        shown = asked(home, "show", f"{adapter}/{version}", "--repo", str(repository))
+        found.update({f"{adapter} {name}": shown["artefacts"][name] for name in WEIGHTS})
+    return found
 
 
 def asked(home: Path, *arguments: str) -> dict[str, Any]:
@@ -130,8 +135,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--repo", type=Path, default=bars.ROOT / "flex_assist")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    found = measure(given.kills, given.steps, "60s", given.seed)
+    found = measure(given.repo, given.kills, given.steps, "60s", given.seed)
     bars.write("kill", {"command": bars.command("kill"), **found})
     sys.exit(0 if found["same"] == found["kills"] else 1)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -22,8 +22,10 @@ from flex_assist.models.store import BaseModel
 from flex_assist.repository.snapshot import Snapshot, take_snapshot
 from flex_trainer import (
     base_model,
+    curriculum,
     device,
     gate,
+    job,
     memory,
     outcome,
     parallel,
@@ -32,8 +34,9 @@ from flex_trainer import (
     probe,
 )
 from flex_trainer.budget import Budget
+from flex_trainer.curriculum import Common, Lessons
 from flex_trainer.events import Event, Listener, silent
-from flex_trainer.job import AdapterJob, Workshop
+from flex_trainer.job import AdapterJob
 from flex_trainer.kernels import nf4
 from flex_trainer.memory import OutOfMemory
 from flex_trainer.outcome import AdaptResult
@@ -43,8 +46,10 @@ from flex_trainer.planner import ShortOfMemory
 from flex_trainer.recipe import LEARNING_RATE, Recipe
 from flex_trainer.selection import AdapterTask, Selection, select
 from flex_trainer.vocabulary import Vocabulary, fim_tokens
+from flex_trainer.workshop import Workshop
 
 CPU = "cpu"
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +122,8 @@ class _Run:
         self._listen, self._stop_asked = listen, stop_asked
         self._folder = locations.training(repository_id(options.root))
         self._engine = LocalEngine(settings.engine)
+        self._taught: dict[str, Lessons] = {}
+        self._common: Common | None = None
 
     def go(self) -> AdaptResult:
         """The whole run."""
@@ -239,6 +246,9 @@ class _Run:
         if not settings.steps:
             planner.check_budget(self._budget, count, step_s, speed)
         lanes = self._workers.size if self._apart else 1
+        # Activations of other languages' code are what the common adapter learns from.
+        if count > 1 and recipe.regularizer != "activation":
+            recipe = replace(recipe, common_share=settings.common_share)
         training_s = lanes * self._budget.training_s(-(-count // lanes))
         prompt = self._settings.prompt
         usual = prompt.prefix_tokens + prompt.suffix_tokens + prompt.retrieval_tokens
@@ -310,7 +320,12 @@ class _Run:
         place = torch.device(recipe.device)
         return base_model.load_base(self._base.path, place, dtype, nf4=recipe.nf4)
 
-    def _workshop(self) -> Workshop:
+    def _workshop(self, *, together: bool = False) -> Workshop:
+        """What adapters are made with.
+
+        Args:
+            together: By all workers, also where each makes adapters of its own.
+        """
         return Workshop(
             settings=self._settings,
             locations=self._locations,
@@ -323,13 +338,14 @@ class _Run:
             vocabulary=self._vocabulary,
             fim=self._fim,
             resume=self._options.resume,
-            workers=Workers() if self._apart else self._workers,
+            workers=Workers() if self._apart and not together else self._workers,
             listen=self._listen,
             stop_asked=self._stop_asked,
         )
 
     def _make(self, selection: Selection, snapshot: Snapshot) -> dict[str, dict[str, Any]]:
         """All adapters, one after the other; or each worker some of them."""
+        self._common = self._made_common(selection)
         if not self._apart:
             return {
                 task.name: self._workers.told(self._adapter(task, snapshot))
@@ -338,24 +354,60 @@ class _Run:
         own = selection.tasks[self._workers.rank :: self._workers.size]
         return self._workers.gathered({task.name: self._adapter(task, snapshot) for task in own})
 
+    def _made_common(self, selection: Selection) -> Common | None:
+        """What all adapters begin with; None where each begins anew, or all are there already."""
+        recipe = self._run_plan.recipe
+        ready = all(self._done(task) is not None for task in selection.tasks)
+        if not recipe.common_share or self._workers.any(ready):
+            return None
+        found = [self._lessons(task) for task in selection.tasks]
+        batches = curriculum.mixed(found, recipe.seed)
+        return self._within_memory(
+            curriculum.COMMON,
+            lambda: curriculum.train_common(
+                self._workshop(together=True), self._model, self._run_plan, batches
+            ),
+        )
+
     def _adapter(self, task: AdapterTask, snapshot: Snapshot) -> dict[str, Any] | None:
         """What came of one adapter, made now or before the run was interrupted."""
-        shop = self._workshop()
-        job = AdapterJob(shop, task, self._run_plan, snapshot)
-        if shop.workers.any(job.done() is not None):
-            return job.done()
+        found = self._done(task)
+        if self._workshop().workers.any(found is not None):
+            return found
+        lessons = self._lessons(task)
+        return self._within_memory(
+            task.name,
+            lambda: AdapterJob(
+                self._workshop(), task, self._run_plan, snapshot, lessons, self._common
+            ).run(self._model),
+        )
+
+    def _done(self, task: AdapterTask) -> dict[str, Any] | None:
+        return job.done(self._folder / task.name)
+
+    def _lessons(self, task: AdapterTask) -> Lessons:
+        """What an adapter is trained on. Kept: samples take long to make."""
+        if task.name not in self._taught:
+            steps = self._run_plan.steps[task.name]
+            self._taught[task.name] = curriculum.lessons(
+                task, self._run_plan.recipe, steps, self._workshop().corpus
+            )
+        return self._taught[task.name]
+
+    def _within_memory(self, name: str, make: Callable[[], Made]) -> Made:
+        """What ``make`` gives; where memory runs out on a GPU, once more on the CPU."""
         try:
-            return job.run(self._model)
+            return make()
         except OutOfMemory as error:
             # Several processes would have to move together.
             if self._run_plan.recipe.device == CPU or self._workers.size > 1:
                 raise ModelError(
-                    f"memory ran out in training {task.name}; a checkpoint is kept: close other "
+                    f"memory ran out in training {name}; a checkpoint is kept: close other "
                     "programs and go on with --resume"
                 ) from error
         # Outside of the handler, so that the memory is free again.
         self._move_to_cpu()
-        return self._adapter(task, snapshot)
+        return self._within_memory(name, make)
 
     def _move_to_cpu(self) -> None:
         """From here on, for this adapter and those that follow."""
@@ -374,6 +426,7 @@ class _Run:
         recipe = self._run_plan.recipe
         seconds = self._budget.spent_s()
         trained_s = sum(found.get("training_s", 0.0) for found in outcomes.values())
+        trained_s += self._common.seconds if self._common else 0.0
         peak_mb = device.peak_memory_mb(torch.device(recipe.device))
         return AdaptResult(
             repository=str(self._options.root),

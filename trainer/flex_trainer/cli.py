@@ -97,7 +97,7 @@ def _adapt(
         from flex_trainer import events
         from flex_trainer.adapt import AdaptOptions, adapt
         from flex_trainer.budget import parse_seconds
-        from flex_trainer.job import Interrupted
+        from flex_trainer.stage import Interrupted
     options = AdaptOptions(
         root=root,
         languages=languages,

@@ -12,6 +12,7 @@ from flex_assist.adapters.router import SHARED
 from flex_assist.repository.snapshot import Snapshot
 from flex_trainer import device, planner
 from flex_trainer.checkpoint import Progress
+from flex_trainer.curriculum import Common
 from flex_trainer.plan import RunPlan
 from flex_trainer.selection import Selection
 
@@ -56,7 +57,7 @@ def languages_of(
     return languages
 
 
-def details(run_plan: RunPlan, progress: Progress) -> dict[str, Any]:
+def details(run_plan: RunPlan, progress: Progress, common: Common | None) -> dict[str, Any]:
     """How an adapter was made, for its manifest."""
     packages = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {
@@ -64,6 +65,7 @@ def details(run_plan: RunPlan, progress: Progress) -> dict[str, Any]:
         "prompt": asdict(run_plan.prompt),
         "plan": {"step_s": run_plan.step_s, "expected": planner.rounded(run_plan.prediction)},
         "packages": {"flex-assist": __version__, **packages},
+        "common_steps": common.steps if common else 0,
         "steps": progress.step,
         "labelled_tokens": progress.tokens,
         "training_s": round(progress.seconds, 1),

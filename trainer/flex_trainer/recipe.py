@@ -16,6 +16,7 @@ class Recipe:
         row_tokens: Tokens that go through the model at once; a step is as many rows as it needs.
         checkpointing: Compute activations again in the backward pass instead of keeping them.
         nf4: Hold the base's linear layers in 4 bits.
+        common_share: Of each adapter's steps, those that train one common adapter first.
         hessian_every: Steps between two estimates of the Hessian.
         penalty_share: |grad penalty| / |grad loss| that the regularizer aims at.
         shrink: What the trained update is multiplied by before it is exported: below 1 the model
@@ -32,6 +33,7 @@ class Recipe:
     row_tokens: int = 512
     checkpointing: bool = False
     nf4: bool = False
+    common_share: float = 0.0
     hessian_every: int = 10
     rho: float = 2.0
     beta_momentum: float = 0.9

@@ -16,9 +16,9 @@ from flex_assist.errors import ModelError
 from flex_assist.locations import locate, repository_id
 from flex_trainer import plan, probe
 from flex_trainer.adapt import AdaptOptions, adapt
-from flex_trainer.job import Interrupted
 from flex_trainer.kernels import nf4
 from flex_trainer.planner import ShortOfMemory
+from flex_trainer.stage import Interrupted
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -32,6 +32,7 @@ from flex_assist.repository.snapshot import Snapshot, take_snapshot
 PACKAGE = "peft"
 FOLDER = Path("demo")
 CASES, SHOWN = 40, 6
+INTERRUPTED = 130
 # After so long no further place is tried.
 SECONDS = 150.0
 CONTEXT_LINES = 4
@@ -55,21 +56,27 @@ def main() -> int:
     settings = config.load(locate(), root)
     snapshot = take_snapshot(root, settings.mining, seed=settings.training.seed)
     cases = draw_cases(snapshot.held_out, CASES, settings.training.seed)
-    asyncio.run(compare(console, root, snapshot, cases))
+    try:
+        asyncio.run(compare(console, root, snapshot, cases))
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return 0
 
 
 async def compare(console: Console, root: Path, snapshot: Snapshot, cases: list[Case]) -> None:
     """Show the first places as they are completed, count the others, and sum up."""
     done: list[tuple[Case, Completion, Completion]] = []
-    with console.status("loading the model") as status:
-        async for case, before, after in complete(root, snapshot, cases):
-            done.append((case, before, after))
-            if len(done) <= SHOWN:
-                show(console, case, before, after)
-            status.update(f"{len(done)} of {len(cases)} places completed, before and after")
-    if done:
-        summarize(console, *(list(column) for column in zip(*done, strict=True)))
+    try:
+        with console.status("loading the model") as status:
+            async for case, before, after in complete(root, snapshot, cases):
+                done.append((case, before, after))
+                if len(done) <= SHOWN:
+                    show(console, case, before, after)
+                status.update(f"{len(done)} of {len(cases)} places completed, before and after")
+    finally:
+        # After Ctrl-C too.
+        if done:
+            summarize(console, *(list(column) for column in zip(*done, strict=True)))
 
 
 def published_package(name: str) -> Path:

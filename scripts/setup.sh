@@ -12,10 +12,14 @@ command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/d
 
 "$PYTHON" -m venv "$VENV" || fail "venv does not work; on Debian: apt-get install python3-venv"
 pip() { "$VENV/bin/python" -m pip --disable-pip-version-check "$@"; }
+step() { printf 'setup: %s\n' "$1"; }
 # Reading dependency groups needs pip 25.1.
 pip install --quiet --upgrade 'pip>=25.1'
+step "PyTorch"
 # torch first and by its own range: a machine without a GPU can then take a build for the CPU.
 pip install --quiet 'torch>=2.9,<2.14'
+step "the product; building llama.cpp takes some 4 minutes where no wheel of it is at hand"
 pip install --quiet --editable '.[all,peers]'
+step "what development needs"
 pip install --quiet --group dev
 "$VENV/bin/flex-assist" --version

@@ -272,10 +272,10 @@ class _Run:
     def _fitting(self, task: AdapterTask, gate_bytes: int) -> tuple[Recipe, float]:
         """The recipe in the best way that fits, its peak in MB; the model stands there."""
         limit_mb = self._settings.training.memory_mb
-        why = ""
+        why = needs = ""
         for recipe in self._ways():
-            if why:
-                self._listen(Event(phase="plan", note=f"{why}; next: {plan.where(recipe)}"))
+            if needs:
+                self._listen(Event(phase="plan", note=f"{needs}: trying {plan.where(recipe)}"))
                 memory.release()
             corpus = self._workshop().corpus(task.train, recipe.seed)
             try:
@@ -283,10 +283,10 @@ class _Run:
                     self._model = self._load(recipe)
                     return probe.fitting(self._model, corpus, recipe, limit_mb, gate_bytes)
             except ShortOfMemory as error:
-                # Its text only: what the exception holds on to would keep the model there.
-                why = str(error)
+                # Its texts only: what the exception holds on to would keep the model there.
+                why, needs = str(error), error.needs
             except OutOfMemory:
-                why = f"the base model {self._base.name!r} does not fit into memory"
+                why = needs = f"the base model {self._base.name!r} does not fit into memory"
             self._model = None
         hint = "" if nf4.available() else ", or install flex-assist[nf4], which holds it in 4 bits"
         raise ModelError(f"{why}{hint}")

@@ -18,6 +18,7 @@ from flex_assist.config import Settings
 from flex_assist.errors import ConfigError, DataError
 from flex_assist.locations import locate
 from flex_trainer import startup
+from flex_trainer.budget import parse_seconds
 
 EXIT_NOTHING_PROMOTED, EXIT_INTERRUPTED = 3, 130
 
@@ -92,17 +93,17 @@ def _adapt(
     json_events: bool,
     as_json: bool,
 ) -> None:
+    budget_s = parse_seconds(settings.training.budget)
     with startup.training_extra():
         startup.prepare_process()
         from flex_trainer import events
         from flex_trainer.adapt import AdaptOptions, adapt
-        from flex_trainer.budget import parse_seconds
         from flex_trainer.stage import Interrupted
     options = AdaptOptions(
         root=root,
         languages=languages,
         train_files=files,
-        budget_s=parse_seconds(settings.training.budget),
+        budget_s=budget_s,
         resume=resume,
     )
     display: contextlib.AbstractContextManager[events.Listener]

@@ -15,7 +15,7 @@ from flex_trainer.memory import Footprint
 from flex_trainer.recipe import Recipe
 from flex_trainer.selection import AdapterTask
 
-# Left free: what else runs on the machine grows too.
+# Of the free memory; the rest stays free: what else runs on the machine grows too.
 MEMORY_SHARE = 0.9
 LEAST_STEPS = 4
 # Samples repeat text (windows overlap, other files' pieces): tokens computed for one of the data.
@@ -27,7 +27,16 @@ TOLERANCE = 1.15
 
 
 class ShortOfMemory(ModelError):
-    """The base cannot be trained in the memory that there is."""
+    """The base cannot be trained in the memory that there is.
+
+    Args:
+        needs: How much is needed, and how much there is.
+        advice: What to do.
+    """
+
+    def __init__(self, needs: str, advice: str) -> None:
+        super().__init__(f"{needs}; {advice}")
+        self.needs = needs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +87,7 @@ def fit(
     """
     for one in rungs(recipe):
         peak_mb = footprints[one.checkpointing].peak_mb(max(one.row_tokens, longest))
-        if peak_mb <= MEMORY_SHARE * room_mb:
+        if peak_mb <= room_mb:
             return one, peak_mb
     return None
 

@@ -76,7 +76,8 @@ def fitting(
     samples = itertools.islice(corpus.samples(0), LENGTH_SAMPLES)
     longest = max((len(sample.tokens) for sample in samples), default=recipe.row_tokens)
     place = torch.device(recipe.device)
-    room_mb = limit_mb or memory.available_mb(place)
+    free_mb = memory.available_mb(place)
+    room_mb = limit_mb or planner.MEMORY_SHARE * free_mb
     adapted = lora.attach_as(model, recipe)
     # What it took to read the base.
     memory.release()
@@ -84,11 +85,15 @@ def fitting(
     adapted.unload()
     chosen = planner.fit(recipe, found, longest, room_mb)
     if chosen is None:
-        least = found[True].peak_mb(longest) / planner.MEMORY_SHARE
-        raise ShortOfMemory(
-            f"training needs about {least:.0f} MB of memory, and {room_mb:.0f} MB are free; "
-            "close other programs, take a lower training.rank or a smaller --base"
-        )
+        least_mb = found[True].peak_mb(longest)
+        advice = "take a lower training.rank or a smaller --base"
+        if limit_mb:
+            needs = f"{least_mb:.0f} MB of memory, and training.memory_mb allows {limit_mb:.0f}"
+        else:
+            least_mb /= planner.MEMORY_SHARE
+            needs = f"{least_mb:.0f} MB of memory, and {free_mb:.0f} MB are free"
+            advice = f"close other programs, {advice}"
+        raise ShortOfMemory(f"training needs about {needs}", advice)
     return chosen
 
 

@@ -57,7 +57,7 @@ def needed_mb(text: str) -> int:
 
 def test_the_base_in_four_bits_comes_after_the_whole_one(repository):
     notes: list[str] = []
-    with pytest.raises(ModelError, match=r"300 MB are free; close other programs") as refused:
+    with pytest.raises(ModelError, match=r"training.memory_mb allows 300; take a lower") as refused:
         start(repository, notes, memory_mb=300)
     told = next(note for note in notes if "the base in 4 bits" in note)
     # The whole one is gone from memory by then: it has 269 MB, the other 110.
@@ -75,14 +75,14 @@ def test_a_run_that_fits_in_four_bits_only_is_planned_so(repository, monkeypatch
 
     def refuse_whole(model, corpus, recipe, *others):
         if not recipe.nf4:
-            raise ShortOfMemory("too large")
+            raise ShortOfMemory("too large", "nothing to be done")
         return fitting(model, corpus, recipe, *others)
 
     monkeypatch.setattr(probe, "fitting", refuse_whole)
     notes: list[str] = []
     with pytest.raises(Interrupted):
         start(repository, notes)
-    assert "too large; next: cpu" in "".join(notes)
+    assert "too large: trying cpu" in "".join(notes)
     assert any("the base in 4 bits, " in note and "steps of" in note for note in notes)
     folder = locate().training(repository_id(repository))
     assert json.loads((folder / plan.FILE_NAME).read_text())["recipe"]["nf4"] is True

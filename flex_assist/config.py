@@ -121,7 +121,7 @@ class TrainingSettings:
     common_share: float = setting(
         0.5,
         "with several adapters: the share of each one's steps that trains a common one first, from "
-        "which all go on; 0 trains each alone",
+        "which all go on; 0, or the regularizer activation, trains each alone",
         low=0,
         high=0.9,
     )

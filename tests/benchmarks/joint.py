@@ -132,7 +132,7 @@ def after_common(
     bench: Bench, recipe: Recipe, batches: Mapping[str, Batches], held_out: Mapping[str, HeldOut]
 ) -> dict[str, dict[str, float]]:
     """One adapter on the first batches of all languages, from which each language's goes on."""
-    first = {language: own[: round(COMMON_SHARE * len(own))] for language, own in batches.items()}
+    first = {language: own[: int(COMMON_SHARE * len(own))] for language, own in batches.items()}
     mixed = [batch for own in first.values() for batch in own]
     random.Random(recipe.seed).shuffle(mixed)
     model = lora.attach_as(bench.model, recipe)
@@ -196,4 +196,4 @@ if __name__ == "__main__":
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     given = parser.parse_args()
     found = measure(given.repo.resolve(), given.tokens, given.seeds, given.ways)
-    bars.write("joint", {"command": "make bars-joint REPO=...", **found})
+    bars.write("joint", {"command": bars.command("joint"), **found})

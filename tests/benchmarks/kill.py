@@ -14,7 +14,9 @@ from typing import Any
 
 import bars
 
-WEIGHTS = ("adapter_model.safetensors", "adapter.gguf", "merged-q8_0.gguf")
+WEIGHTS = (
+    "adapter_config.json", "adapter_model.safetensors", "adapter.gguf", "merged-q8_0.gguf",
+)  # fmt: skip
 
 
 def measure(source: Path, kills: int, steps: int, budget: str, seed: int = 0) -> dict[str, Any]:

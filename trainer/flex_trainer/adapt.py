@@ -288,7 +288,8 @@ class _Run:
             except OutOfMemory:
                 why = needs = f"the base model {self._base.name!r} does not fit into memory"
             self._model = None
-        hint = "" if nf4.available() else ", or install flex-assist[nf4], which holds it in 4 bits"
+        packable = nf4.available() or self._workers.sharded
+        hint = "" if packable else ", or install flex-assist[nf4], which holds it in 4 bits"
         raise ModelError(f"{why}{hint}")
 
     def _ways(self) -> Iterator[Recipe]:
@@ -374,19 +375,20 @@ class _Run:
         found = self._done(task)
         if self._workshop().workers.any(found is not None):
             return found
-        lessons = self._lessons(task)
-        return self._within_memory(
+        made = self._within_memory(
             task.name,
             lambda: AdapterJob(
-                self._workshop(), task, self._run_plan, snapshot, lessons, self._common
+                self._workshop(), task, self._run_plan, snapshot, self._lessons(task), self._common
             ).run(self._model),
         )
+        self._taught.pop(task.name, None)
+        return made
 
     def _done(self, task: AdapterTask) -> dict[str, Any] | None:
         return job.done(self._folder / task.name)
 
     def _lessons(self, task: AdapterTask) -> Lessons:
-        """What an adapter is trained on. Kept: samples take long to make."""
+        """What an adapter is trained on. Kept until it is made: samples take long to make."""
         if task.name not in self._taught:
             steps = self._run_plan.steps[task.name]
             self._taught[task.name] = curriculum.lessons(

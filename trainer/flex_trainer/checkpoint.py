@@ -25,7 +25,6 @@ from flex_trainer import recovery
 
 PREFIX = "step-"
 STATE_FILE, RECORD_FILE = "state.safetensors", "progress.json"
-KEPT = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +39,7 @@ class Progress:
         losses: Of each step, nats a label.
         validation: Step and loss, nats a label, of each evaluation on code not trained on.
         recoveries: How often the run blew up; with it the rate is lower and rho higher.
+        ended: No more steps are taken, though there may be batches left.
     """
 
     step: int
@@ -49,6 +49,7 @@ class Progress:
     losses: tuple[float, ...] = ()
     validation: tuple[tuple[int, float], ...] = ()
     recoveries: int = 0
+    ended: bool = False
 
     @property
     def rate_scale(self) -> float:
@@ -62,7 +63,9 @@ class Progress:
 
 
 def save(folder: Path, progress: Progress, tensors: Mapping[str, Tensor], run: str) -> Path:
-    """Write a checkpoint; the one before it is kept, older ones are dropped.
+    """Write a checkpoint; the one before it is kept, all others are dropped.
+
+    One of a later step is damaged, or was left by a run that went back.
 
     Args:
         run: Names the run: its data, base and recipe.
@@ -80,8 +83,10 @@ def save(folder: Path, progress: Progress, tensors: Mapping[str, Tensor], run: s
     if target.exists():
         shutil.rmtree(target)
     part.rename(target)
-    for older in _all(folder)[:-KEPT]:
-        shutil.rmtree(older, ignore_errors=True)
+    others = [path for path in _all(folder) if path != target]
+    before = [path for path in others if path.name < target.name]
+    for other in set(others) - set(before[-1:]):
+        shutil.rmtree(other, ignore_errors=True)
     return target
 
 
@@ -107,7 +112,7 @@ def latest(
         try:
             return _read(path, run)
         except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
-            tell(f"the checkpoint {path.name} is damaged ({error}); taking the one before")
+            tell(f"the checkpoint {path.name} is damaged ({error}); looking for the one before")
     return None
 
 
@@ -132,4 +137,6 @@ def progress_from_record(record: dict[str, Any]) -> Progress:
 
 
 def _all(folder: Path) -> list[Path]:
-    return sorted(folder.glob(f"{PREFIX}*")) if folder.is_dir() else []
+    """By step."""
+    found = folder.glob(f"{PREFIX}*") if folder.is_dir() else ()
+    return sorted(path for path in found if path.name.removeprefix(PREFIX).isdecimal())

@@ -41,6 +41,8 @@ def save_peft(model: PeftModel, masters: Masters, base_name: str, folder: Path) 
     config = model.peft_config[ADAPTER]
     config.base_model_name_or_path = base_name
     config.inference_mode = True
+    # PEFT has a set there, whose order changes from run to run.
+    config.target_modules = sorted(config.target_modules)
     config.save_pretrained(str(folder))
     config.inference_mode = False
 

@@ -122,6 +122,10 @@ class Trainer:
         self._good = None
         return self.progress
 
+    def end(self) -> None:
+        """Take no more steps, also after a checkpoint has been taken up."""
+        self.progress = replace(self.progress, ended=True)
+
     def take_best(self) -> None:
         """Go back to the weights that were best on the validation samples, if there are any."""
         if self._stopper.weights is not None:
@@ -133,7 +137,8 @@ class Trainer:
 
     @property
     def _is_over(self) -> bool:
-        return self.progress.step >= len(self._batches) or self._stopper.exhausted
+        done = self.progress.ended or self.progress.step >= len(self._batches)
+        return done or self._stopper.exhausted
 
     def _train_step(self, step: int, steps: int) -> StepReport:
         started = time.perf_counter()

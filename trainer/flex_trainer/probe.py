@@ -38,11 +38,13 @@ def step_seconds(model: Any, corpus: Corpus, recipe: Recipe, workers: Workers) -
         recipe = replace(recipe, regularizer="spectral")
     adapted = lora.attach_as(model, recipe)
     seconds: list[float] = []
-    Trainer(adapted, recipe, some, workers=workers).run(
-        report=lambda report: seconds.append(report.seconds),
-        should_stop=lambda _: False,
-    )
-    adapted.unload()
+    try:
+        Trainer(adapted, recipe, some, workers=workers).run(
+            report=lambda report: seconds.append(report.seconds),
+            should_stop=lambda _: False,
+        )
+    finally:
+        adapted.unload()
     # The best of a few: what else the machine does just now is not to decide the plan.
     usual = min(seconds[1:]) * MARGIN
     return usual * (1 + 1 / recipe.hessian_every if recipe.optimizer == "sophia" else 1)

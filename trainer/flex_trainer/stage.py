@@ -46,7 +46,7 @@ class Stage:
     ) -> None:
         self._shop, self._name, self._plan = shop, name, run_plan
         self._batches, self._start, self._validation = batches, start, validation
-        self._folder = shop.folder / name
+        self._folder, self._identity = shop.folder / name, f"{run_plan.identity}:{name}"
 
     def train(self, model: Any, factors: Mapping[str, Tensor] | None = None) -> Trainer:
         """Train to the end, from the newest checkpoint where the run is resumed.
@@ -80,9 +80,13 @@ class Stage:
         except OutOfMemory:
             self._keep(trainer)
             raise
+        interrupted = shop.workers.any(shop.stop_asked())
+        if not interrupted:
+            # Also where it was cut short: what follows goes on from these very weights.
+            trainer.end()
         # Whatever happens while the files are made and measured, training is not lost.
         self._keep(trainer)
-        if shop.workers.any(shop.stop_asked()):
+        if interrupted:
             raise Interrupted(
                 f"stopped at step {trainer.progress.step} of {len(self._batches)} of {self._name}; "
                 "a checkpoint is kept: go on with --resume"
@@ -92,7 +96,7 @@ class Stage:
     def _keep(self, trainer: Trainer) -> None:
         """Write a checkpoint; one worker does it for all."""
         if self._shop.workers.leads:
-            trainer.save(self._folder, self._plan.identity)
+            trainer.save(self._folder, self._identity)
 
     def _take_up(self, trainer: Trainer) -> None:
         """Go on from the newest whole checkpoint; all workers from the leader's."""
@@ -101,7 +105,7 @@ class Stage:
             return
         found = None
         if shop.workers.leads:
-            found = checkpoint.latest(self._folder, self._plan.identity, self._tell)
+            found = checkpoint.latest(self._folder, self._identity, self._tell)
         shared = shop.workers.from_leader(found)
         if shared is not None:
             trainer.restore(*shared)

@@ -176,12 +176,13 @@ def test_ctrl_c_keeps_a_checkpoint_and_resume_goes_on(adapted, repository, home)
 
 
 def weights(repository) -> list[str]:
-    """Digests of the weights of all versions, oldest first."""
+    """Digests of the files of all versions, oldest first."""
     listed = json.loads(run("adapters", "list", "--repo", str(repository), "--json").stdout)
     found = []
     for version in sorted(one["version"] for one in listed["adapters"]):
         shown = run("adapters", "show", f"python/{version}", "--repo", str(repository), "--json")
-        found.append(json.loads(shown.stdout)["artefacts"]["adapter_model.safetensors"])
+        artefacts = json.loads(shown.stdout)["artefacts"]
+        found.append("".join(artefacts[name] for name in sorted(artefacts)))
     return found
 
 

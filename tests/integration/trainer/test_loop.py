@@ -64,6 +64,18 @@ def test_a_resumed_run_ends_at_the_same_weights_to_the_bit(tmp_path, optimizer, 
     assert second.progress.losses == whole.progress.losses
 
 
+def test_what_was_ended_early_takes_no_more_steps_when_it_is_resumed(tmp_path):
+    first = run(trainer(), until=4)
+    first.end()
+    first.save(tmp_path, "run")
+    found = checkpoint.latest(tmp_path, "run", print)
+    assert found is not None
+    second = trainer()
+    second.restore(*found)
+    assert run(second).progress.step == 4
+    assert same(first, second)
+
+
 def test_the_spectral_penalty_leaves_less_high_frequency():
     shares = {}
     for mode, share in (("none", 0.0), ("spectral", 1.0)):

@@ -1,6 +1,7 @@
 """Rates, pairs, overheads, the sentence, and the picture."""
 
 import itertools
+import math
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
@@ -63,6 +64,16 @@ def test_both_try_more_rates_while_the_highest_is_the_best_of_one() -> None:
     assert not worth_trying(tuned(sophia=(*settled, 0.9), adamw=(*falling, 0.8)), 4, 3)
     assert worth_trying(tuned(sophia=settled, adamw=(*falling, 0.6)), 4, 3)
     assert not worth_trying(tuned(sophia=settled, adamw=(*falling, 0.6, 0.5)), 5, 3)
+
+
+def test_a_rate_at_which_it_blew_up_lies_beyond_the_best() -> None:
+    ended, beyond = (0.9, 0.7), math.inf
+    tuning = tuned(sophia=(*ended, beyond), adamw=(0.9, 0.7, 0.8))
+    assert best_rate(tuning, "sophia") == 2.0
+    assert not at_the_end(tuning, "sophia", 2.0)
+    assert not worth_trying(tuning, 3, 3)
+    with pytest.raises(DataError, match="sophia blew up"):
+        best_rate(tuned(sophia=(beyond, math.nan)), "sophia")
 
 
 def test_a_single_rate_stays_one() -> None:

@@ -205,6 +205,18 @@ def test_the_two_newest_checkpoints_are_kept(tmp_path):
     assert names == ["step-0000020", "step-0000100"]
 
 
+def test_damaged_checkpoints_of_later_steps_make_room_for_new_ones(tmp_path):
+    for step in (3, 4):
+        (save(tmp_path, step) / checkpoint.STATE_FILE).write_bytes(b"")
+    (tmp_path / "step-zzz").mkdir()
+    step, told = latest(tmp_path)
+    assert step is None
+    assert len(told) == 2
+    for step in (1, 2):
+        save(tmp_path, step)
+        assert latest(tmp_path) == (step, [])
+
+
 def test_a_half_written_checkpoint_does_not_count(tmp_path):
     save(tmp_path, 3)
     part = tmp_path / ".step-0000009.part"

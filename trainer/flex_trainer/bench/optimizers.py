@@ -86,7 +86,9 @@ def compare(options: OptimizerBench, settings: Settings) -> dict[str, Any]:
     return {
         "arms": [asdict(one) for one in arms],
         "tuning": [
-            {key: value for key, value in asdict(one).items() if key != "curve"} for one in tuning
+            {key: value for key, value in asdict(one).items() if key != "curve"}
+            for one in tuning
+            if one.ended
         ],
         "difference": asdict(found),
         "overhead": _overhead(ground, settings, options.overhead_steps),
@@ -128,7 +130,7 @@ def best_rate(tuning: Sequence[Trial], optimizer: str) -> float:
     Raises:
         DataError: No run of the optimizer came to its end.
     """
-    own = [one for one in tuning if one.optimizer == optimizer]
+    own = [one for one in tuning if one.optimizer == optimizer and one.ended]
     if not own:
         raise DataError(f"{optimizer} blew up at every rate that was tried; try more --rates")
     return min(own, key=lambda one: one.held_out_bits_per_byte).lr
@@ -162,7 +164,7 @@ def differences(arms: Sequence[Trial]) -> list[float]:
 def _tune(
     ground: Ground, recipes: dict[str, Recipe], steps: dict[str, int], count: int
 ) -> list[Trial]:
-    """A run at each rate, the optimizers in turn. One that blows up is left out.
+    """A run at each rate, the optimizers in turn; some of them may blow up.
 
     Both get as many rates: more of them while the highest is the best of either.
     """
@@ -175,6 +177,7 @@ def _tune(
                 found.append(_run(ground, recipe, steps[name], points=1))
             except DivergedError as error:
                 say(f"{name} at {rate:.2g}: {error}")
+                found.append(trial.blown_up(recipe))
     return found
 
 

@@ -53,6 +53,11 @@ class Trial:
     held_out_bits_per_byte: float
     curve: tuple[tuple[float, float], ...]
 
+    @property
+    def ended(self) -> bool:
+        """Whether it came to its end with a number."""
+        return math.isfinite(self.held_out_bits_per_byte)
+
 
 def bits_per_byte(core: Any, held_out: HeldOut, row_tokens: int) -> float:
     """Of the model with its adapter as it is now."""
@@ -92,11 +97,13 @@ def run(ground: Ground, recipe: Recipe, steps: int, points: int) -> Trial:
         if done.step in marks:
             look()
 
-    look()
-    Trainer(adapted, recipe, planned(ground.train, steps, recipe)).run(
-        report=report, should_stop=lambda _: False
-    )
-    adapted.unload()
+    try:
+        look()
+        Trainer(adapted, recipe, planned(ground.train, steps, recipe)).run(
+            report=report, should_stop=lambda _: False
+        )
+    finally:
+        adapted.unload()
     return Trial(
         optimizer=recipe.optimizer,
         lr=recipe.learning_rate,
@@ -105,6 +112,19 @@ def run(ground: Ground, recipe: Recipe, steps: int, points: int) -> Trial:
         seconds=curve[-1][0],
         held_out_bits_per_byte=curve[-1][1],
         curve=tuple(curve),
+    )
+
+
+def blown_up(recipe: Recipe) -> Trial:
+    """A run that came to no end."""
+    return Trial(
+        optimizer=recipe.optimizer,
+        lr=recipe.learning_rate,
+        seed=recipe.seed,
+        steps=0,
+        seconds=0.0,
+        held_out_bits_per_byte=math.inf,
+        curve=(),
     )
 
 
@@ -124,10 +144,12 @@ def step_seconds(ground: Ground, recipe: Recipe) -> float:
     probed = replace(recipe, hessian_every=2, penalty_after=0.0)
     adapted = lora.attach_as(ground.model, recipe)
     reports: list[StepReport] = []
-    Trainer(adapted, probed, planned(ground.train, PROBE_STEPS, probed)).run(
-        report=reports.append, should_stop=lambda _: False
-    )
-    adapted.unload()
+    try:
+        Trainer(adapted, probed, planned(ground.train, PROBE_STEPS, probed)).run(
+            report=reports.append, should_stop=lambda _: False
+        )
+    finally:
+        adapted.unload()
     return shared_out(reports[1:], recipe.hessian_every)
 
 

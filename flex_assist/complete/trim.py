@@ -22,6 +22,8 @@ STRING = re.compile(r"\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'")
 OPENING_WORD = re.compile(r"\b(do|then|else)\s*$")
 CLOSING_WORD = re.compile(r"\s*(end|fi|done)\b")
 QUOTES = frozenset("\"'`")
+# A carriage return too many is one that the model made up.
+LINE_END = re.compile(r"\r+\n")
 # What tells that a text of several lines came to an end of its own.
 CLOSED = "cut where the bracket closes"
 DEDENTED = "cut at the end of the block"
@@ -253,23 +255,31 @@ def trim(
     blocks: list[Filter] = [cut_at_closed_bracket, cut_at_dedent, cut_loops]
     filters = blocks if several else [cut_to_line]
     filters += [cut_at_following_lines, drop_line_suffix, drop_trailing_space]
-    text, notes = text.replace("\r\n", "\n"), dict[str, None]()
+    text, notes = LINE_END.sub("\n", text), dict[str, None]()
     if several and ended_by == "length":
         text, note = drop_unfinished_line(text, around)
         notes[note] = None
-    size = len(text) + 1
-    # What one filter leaves may be a case for an earlier one.
-    while len(text) < size:
-        size = len(text)
-        for each in filters:
-            text, note = each(text, around)
-            notes[note] = None
+    text = _filtered(text, around, filters, notes)
     endless = ended_by == "length" and notes.keys().isdisjoint((CLOSED, DEDENTED, REACHED))
     if several and endless and not around.opens_block:
         # Nothing told where it ends.
         text, note = cut_to_statement(text, around)
         notes[note] = None
+        text = _filtered(text, around, filters, notes)
     return text, tuple(note for note in notes if note)
+
+
+def _filtered(
+    text: str, around: Surroundings, filters: Sequence[Filter], notes: dict[str, None]
+) -> str:
+    """Apply filters until they change nothing: what one leaves may be a case for an earlier one."""
+    size = len(text) + 1
+    while len(text) < size:
+        size = len(text)
+        for each in filters:
+            text, note = each(text, around)
+            notes[note] = None
+    return text
 
 
 def _indentation(line: str) -> int:

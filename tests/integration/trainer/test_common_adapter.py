@@ -29,10 +29,10 @@ def go_file(number: int) -> str:
     rng = random.Random(number)
     functions = []
     for _ in range(12):
-        names = [f"v{rng.randrange(10**6)}" for _ in range(5)]
+        names = ["".join(rng.choices("abcdefghklmnoprstuvw", k=7)) for _ in range(5)]
         kind = rng.choice(["int", "string", "[]byte", "float64"])
         functions.append(
-            f"func {names[0]}_{names[1]}({names[2]} {kind}, {names[3]} int) int {{\n"
+            f"func {names[0]}{names[1].title()}({names[2]} {kind}, {names[3]} int) int {{\n"
             f"\tfor {names[4]} := {rng.randrange(9)}; {names[4]} < {names[3]}; {names[4]}++ {{\n"
             f"\t\tif {names[3]}%{rng.randrange(2, 99)} == {rng.randrange(9)} {{\n"
             f"\t\t\treturn {names[4]} * {rng.randrange(2, 999)}\n\t\t}}\n\t}}\n"

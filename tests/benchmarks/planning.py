@@ -15,7 +15,7 @@ import bars
 SETUPS: dict[str, dict[str, str]] = {
     "as it comes": {},
     "rank 64, AdamW": {"TRAINING_RANK": "64", "TRAINING_OPTIMIZER": "adamw"},
-    "little memory": {"TRAINING_MEMORY_MB": "1750"},
+    "little memory": {"TRAINING_MEMORY_MB": "1600"},
 }
 
 

@@ -77,8 +77,8 @@ bars-plan: setup ## memory and time: expected against measured (8 min) -> docs/b
 bars-recipe: setup ## rank, alpha, rate, batch and replay, one changed at a time (50 min) -> docs/bars/recipe.json
 	$(BIN)/python tests/benchmarks/recipe.py $(BARS)
 
-bars-joint: setup ## half of each adapter shared by all languages, or none (15 min), REPO=...
-	$(BIN)/python tests/benchmarks/joint.py --repo "$(REPO)"
+bars-joint: setup ## adapters alone, with a shared half, after a common one (25 min), REPO=...
+	$(BIN)/python tests/benchmarks/joint.py --repo "$(REPO)" $(BARS)
 
 bench-gpu: setup ## speed and optimizers as JSON, on a GPU where there is one; no bars (REPO=...)
 	@$(BIN)/flex-assist bench train $(REPO) --repeats 3 --json

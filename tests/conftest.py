@@ -3,6 +3,7 @@
 import ipaddress
 import itertools
 import os
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,19 @@ settings.load_profile("house")
 
 # Of the starter model and of the adapters that tests make for it.
 LAYERS, WIDTH, RANK = 30, 576, 4
+CORE = Path(__file__).resolve().parents[1] / "flex_assist"
 _HOMES = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def copy_core() -> Callable[[Path], Path]:
+    """Copies this project's core to a folder: a repository that is small, and real code."""
+
+    def copy(root: Path) -> Path:
+        ignored = shutil.ignore_patterns("__pycache__", "*.toml")
+        return Path(shutil.copytree(CORE, root, ignore=ignored))
+
+    return copy
 
 
 class NetworkError(AssertionError):

@@ -24,14 +24,13 @@ import torch  # noqa: E402
 from learning import BASE, Bench, HeldOut, nats_a_token, usual_recipe  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from flex_trainer import lora, packing  # noqa: E402
+from flex_assist.config import TrainingSettings  # noqa: E402
+from flex_trainer import curriculum, lora, packing  # noqa: E402
 from flex_trainer.corpus import Sample  # noqa: E402
 from flex_trainer.loop import StepReport, Trainer  # noqa: E402
 from flex_trainer.recipe import Recipe  # noqa: E402
 
 LEAST_CHARACTERS = 60_000
-# Of each language's batches, those that the common adapter is trained on.
-COMMON_SHARE = 0.5
 Batches = list[list[Sample]]
 Half = dict[str, dict[str, Tensor]]
 
@@ -94,16 +93,21 @@ def half(name: str, tensor: Tensor) -> Tensor:
 
 
 def alone(
-    bench: Bench, recipe: Recipe, batches: Mapping[str, Batches], held_out: Mapping[str, HeldOut]
+    bench: Bench,
+    recipe: Recipe,
+    batches: Mapping[str, Batches],
+    held_out: Mapping[str, HeldOut],
+    start: Mapping[str, Tensor] | None = None,
 ) -> dict[str, dict[str, float]]:
-    """An adapter for each language, nothing shared."""
+    """An adapter for each language, nothing shared but the weights that all begin with, if any."""
     found = {}
     for language, own in batches.items():
-        model = lora.attach_as(bench.model, recipe)
-        trainer = Trainer(model, recipe, own)
-        trainer.run(report=lambda _: None, should_stop=lambda _: False)
-        found[language] = measured(model, trainer, recipe, held_out[language])
-        model.unload()
+        with lora.attached(bench.model, recipe) as model:
+            trainer = Trainer(model, recipe, own)
+            if start is not None:
+                trainer.masters.load(start)
+            trainer.run(report=lambda _: None, should_stop=lambda _: False)
+            found[language] = measured(bench, trainer, recipe, held_out[language])
     return found
 
 
@@ -113,18 +117,16 @@ def together(
     """The same batches, in random order, in one run."""
     steps = [(language, batch) for language, own in batches.items() for batch in own]
     random.Random(recipe.seed).shuffle(steps)
-    model = lora.attach_as(bench.model, recipe)
-    trainer = Trainer(model, recipe, [batch for _, batch in steps])
-    shared = SharedHalf(trainer, [language for language, _ in steps])
-    trainer.run(report=shared.after, should_stop=lambda _: False)
     found = {}
-    for language in batches:
-        shared.bring(language)
-        before = trainer.masters.state()
-        kept = {name: tensor.clone() for name, tensor in before.items()}
-        found[language] = measured(model, trainer, recipe, held_out[language])
-        trainer.masters.load(kept)
-    model.unload()
+    with lora.attached(bench.model, recipe) as model:
+        trainer = Trainer(model, recipe, [batch for _, batch in steps])
+        shared = SharedHalf(trainer, [language for language, _ in steps])
+        trainer.run(report=shared.after, should_stop=lambda _: False)
+        for language in batches:
+            shared.bring(language)
+            kept = {name: tensor.clone() for name, tensor in trainer.masters.state().items()}
+            found[language] = measured(bench, trainer, recipe, held_out[language])
+            trainer.masters.load(kept)
     return found
 
 
@@ -132,32 +134,24 @@ def after_common(
     bench: Bench, recipe: Recipe, batches: Mapping[str, Batches], held_out: Mapping[str, HeldOut]
 ) -> dict[str, dict[str, float]]:
     """One adapter on the first batches of all languages, from which each language's goes on."""
-    first = {language: own[: int(COMMON_SHARE * len(own))] for language, own in batches.items()}
-    mixed = [batch for own in first.values() for batch in own]
-    random.Random(recipe.seed).shuffle(mixed)
-    model = lora.attach_as(bench.model, recipe)
-    common = Trainer(model, recipe, mixed)
-    common.run(report=lambda _: None, should_stop=lambda _: False)
-    start = {name: tensor.clone() for name, tensor in common.masters.state().items()}
-    model.unload()
-    found = {}
-    for language, own in batches.items():
-        model = lora.attach_as(bench.model, recipe)
-        trainer = Trainer(model, recipe, own[len(first[language]) :])
-        trainer.masters.load(start)
+    taught = {
+        language: curriculum.divided(own, TrainingSettings().common_share)
+        for language, own in batches.items()
+    }
+    with lora.attached(bench.model, recipe) as model:
+        trainer = Trainer(model, recipe, curriculum.mixed([*taught.values()], recipe.seed))
         trainer.run(report=lambda _: None, should_stop=lambda _: False)
-        found[language] = measured(model, trainer, recipe, held_out[language])
-        model.unload()
-    return found
+        start = {name: tensor.clone() for name, tensor in trainer.masters.state().items()}
+    rest = {language: one.own for language, one in taught.items()}
+    return alone(bench, recipe, rest, held_out, start)
 
 
-def measured(model: Any, trainer: Trainer, recipe: Recipe, held_out: HeldOut) -> dict[str, float]:
+def measured(bench: Bench, trainer: Trainer, recipe: Recipe, held_out: HeldOut) -> dict[str, float]:
     """Nats a token of what is exported."""
     trainer.masters.shrink(recipe.shrink)
-    core = model.get_base_model()
     return {
-        "plain": nats_a_token(core, held_out.plain, recipe),
-        "infilled": nats_a_token(core, held_out.infilled, recipe),
+        "plain": nats_a_token(bench.model, held_out.plain, recipe),
+        "infilled": nats_a_token(bench.model, held_out.infilled, recipe),
     }
 
 
@@ -196,4 +190,6 @@ if __name__ == "__main__":
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     given = parser.parse_args()
     found = measure(given.repo.resolve(), given.tokens, given.seeds, given.ways)
-    bars.write("joint", {"command": bars.command("joint"), **found})
+    # Where the repository lies on this machine says nothing.
+    options = ["--tokens", str(given.tokens), "--seeds", str(given.seeds), "--ways", *given.ways]
+    bars.write("joint", {"command": bars.command("joint REPO=...", options), **found})

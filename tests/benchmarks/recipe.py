@@ -116,20 +116,17 @@ def run(ground: Ground, recipe: Recipe, tokens: int, replay: float) -> dict[str,
                 yield from itertools.islice(general, 1)
             yield one
 
-    model = lora.attach_as(ground.model, recipe)
     batches = packing.planned_batches(samples, tokens // recipe.batch_tokens, recipe)
-    trainer = Trainer(model, recipe, batches)
-    trainer.run(report=lambda _: None, should_stop=lambda _: False)
-    trainer.masters.shrink(recipe.shrink)
-    core = model.get_base_model()
-    found = {
-        "plain": nats_a_token(core, ground.held_out.plain, recipe),
-        "infilled": nats_a_token(core, ground.held_out.infilled, recipe),
-        "general": nats_a_token(core, ground.forgotten.plain, recipe),
-        "seconds": round(trainer.progress.seconds, 1),
-    }
-    model.unload()
-    return found
+    with lora.attached(ground.model, recipe) as model:
+        trainer = Trainer(model, recipe, batches)
+        trainer.run(report=lambda _: None, should_stop=lambda _: False)
+        trainer.masters.shrink(recipe.shrink)
+        return {
+            "plain": nats_a_token(ground.model, ground.held_out.plain, recipe),
+            "infilled": nats_a_token(ground.model, ground.held_out.infilled, recipe),
+            "general": nats_a_token(ground.model, ground.forgotten.plain, recipe),
+            "seconds": round(trainer.progress.seconds, 1),
+        }
 
 
 def changes(keys: Sequence[str]) -> Iterator[dict[str, Any]]:

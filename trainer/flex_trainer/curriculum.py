@@ -13,14 +13,14 @@ from typing import Any
 from torch import Tensor
 
 from flex_assist.repository.documents import Document
-from flex_trainer import early_stopping, lora, parallel
+from flex_trainer import early_stopping
 from flex_trainer.corpus import Corpus, Sample
 from flex_trainer.packing import planned_batches
 from flex_trainer.plan import RunPlan
 from flex_trainer.planner import TOKENS_PER_TOKEN
 from flex_trainer.recipe import Recipe
 from flex_trainer.selection import AdapterTask
-from flex_trainer.stage import Stage
+from flex_trainer.stage import Stage, adapted
 from flex_trainer.workshop import Workshop
 
 # The name under which the common adapter is trained.
@@ -40,7 +40,7 @@ class Lessons:
 
     common: list[Batch]
     own: list[Batch]
-    validation: tuple[Document, ...]
+    validation: tuple[Document, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +68,15 @@ def lessons(
     passes = steps * recipe.batch_tokens / of_a_pass
     train, validation = early_stopping.divided(task.train, passes)
     batches = planned_batches(corpus_of(train, recipe.seed).samples, steps, recipe)
-    first = int(recipe.common_share * len(batches))
-    return Lessons(common=batches[:first], own=batches[first:], validation=validation)
+    return divided(batches, recipe.common_share, validation)
+
+
+def divided(
+    batches: Sequence[Batch], common_share: float, validation: tuple[Document, ...] = ()
+) -> Lessons:
+    """The first batches for the common adapter, the rest for the adapter itself."""
+    first = int(common_share * len(batches))
+    return Lessons(common=[*batches[:first]], own=[*batches[first:]], validation=validation)
 
 
 def mixed(found: Sequence[Lessons], seed: int) -> list[Batch]:
@@ -88,14 +95,7 @@ def train_common(shop: Workshop, base: Any, run_plan: RunPlan, batches: Sequence
     Raises:
         Interrupted, OutOfMemory: See ``Stage.train``.
     """
-    model = lora.attach_as(base, run_plan.recipe)
-    if shop.workers.sharded:
-        parallel.shard(model)
-    try:
+    with adapted(shop, base, run_plan.recipe) as model:
         trainer = Stage(shop, COMMON, run_plan, batches).train(model)
         weights = {name: tensor.clone() for name, tensor in trainer.masters.state().items()}
-        return Common(
-            weights=weights, steps=trainer.progress.step, seconds=trainer.progress.seconds
-        )
-    finally:
-        model.unload()
+    return Common(weights=weights, steps=trainer.progress.step, seconds=trainer.progress.seconds)

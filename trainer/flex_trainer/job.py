@@ -18,7 +18,7 @@ from flex_assist.errors import ConfigError
 from flex_assist.files import write_json_atomically
 from flex_assist.repository.documents import Document
 from flex_assist.repository.snapshot import Snapshot
-from flex_trainer import early_stopping, export, lora, memory, moments, outcome, parallel
+from flex_trainer import early_stopping, export, memory, moments, outcome
 from flex_trainer.checkpoint import Progress
 from flex_trainer.corpus import Sample
 from flex_trainer.curriculum import Common, Lessons
@@ -27,7 +27,7 @@ from flex_trainer.gate import Gate, Measurement
 from flex_trainer.loop import Trainer
 from flex_trainer.plan import RunPlan
 from flex_trainer.selection import AdapterTask
-from flex_trainer.stage import Interrupted, Stage
+from flex_trainer.stage import Interrupted, Stage, adapted
 from flex_trainer.workshop import Workshop
 
 OUTCOME_FILE = "outcome.json"
@@ -74,16 +74,11 @@ class AdapterJob:
             Interrupted: The user asked to stop; training is kept.
             OutOfMemory: It does not fit on this device; training is kept.
         """
-        model = lora.attach_as(base, self._plan.recipe)
-        if self._shop.workers.sharded:
-            parallel.shard(model)
-        try:
+        with adapted(self._shop, base, self._plan.recipe) as model:
             trainer = self._train(model)
             if not self._shop.workers.leads:
                 return None
             return self._finish(model, trainer)
-        finally:
-            model.unload()
 
     def _train(self, model: Any) -> Trainer:
         recipe, name, lessons = self._plan.recipe, self._task.name, self._lessons

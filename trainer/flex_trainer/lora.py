@@ -4,8 +4,9 @@ The adapter computes in the base's precision; the optimizer works on float32 cop
 what is exported.
 """
 
+import contextlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -57,6 +58,16 @@ def attach(
 def attach_as(model: PreTrainedModel, recipe: Recipe) -> PeftModel:
     """``attach``, with what a recipe says of rank, seed and alpha."""
     return attach(model, recipe.rank, recipe.seed, recipe.alpha_per_rank)
+
+
+@contextlib.contextmanager
+def attached(model: PreTrainedModel, recipe: Recipe) -> Iterator[PeftModel]:
+    """``attach_as`` for a while; whatever happens, ``model`` is as before afterwards."""
+    adapted = attach_as(model, recipe)
+    try:
+        yield adapted
+    finally:
+        adapted.unload()
 
 
 def layers(model: nn.Module) -> dict[str, LoraLayer]:

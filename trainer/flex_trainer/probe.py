@@ -36,15 +36,12 @@ def step_seconds(model: Any, corpus: Corpus, recipe: Recipe, workers: Workers) -
     if recipe.regularizer == "activation":
         # It needs other languages' code; the spectral one takes as long.
         recipe = replace(recipe, regularizer="spectral")
-    adapted = lora.attach_as(model, recipe)
     seconds: list[float] = []
-    try:
+    with lora.attached(model, recipe) as adapted:
         Trainer(adapted, recipe, some, workers=workers).run(
             report=lambda report: seconds.append(report.seconds),
             should_stop=lambda _: False,
         )
-    finally:
-        adapted.unload()
     # The best of a few: what else the machine does just now is not to decide the plan.
     usual = min(seconds[1:]) * MARGIN
     return usual * (1 + 1 / recipe.hessian_every if recipe.optimizer == "sophia" else 1)
@@ -80,11 +77,10 @@ def fitting(
     place = torch.device(recipe.device)
     free_mb = memory.available_mb(place)
     room_mb = limit_mb or planner.MEMORY_SHARE * free_mb
-    adapted = lora.attach_as(model, recipe)
-    # What it took to read the base.
-    memory.release()
-    found = memory.footprints(adapted, gate_bytes if place.type == "cpu" else 0)
-    adapted.unload()
+    with lora.attached(model, recipe) as adapted:
+        # What it took to read the base.
+        memory.release()
+        found = memory.footprints(adapted, gate_bytes if place.type == "cpu" else 0)
     chosen = planner.fit(recipe, found, longest, room_mb)
     if chosen is None:
         least_mb = found[True].peak_mb(longest)

@@ -1,18 +1,21 @@
 """Steps that are trained in one go, with checkpoints on the way."""
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from peft import PeftModel
 from torch import Tensor
 
 from flex_assist.errors import FlexAssistError
-from flex_trainer import checkpoint
+from flex_trainer import checkpoint, lora, parallel
 from flex_trainer.corpus import Sample
 from flex_trainer.events import Event
 from flex_trainer.loop import StepReport, Trainer
 from flex_trainer.memory import OutOfMemory
 from flex_trainer.plan import RunPlan
+from flex_trainer.recipe import Recipe
 from flex_trainer.workshop import Workshop
 
 CHECKPOINT_EVERY_S = 60.0
@@ -24,6 +27,15 @@ class Interrupted(FlexAssistError):
     """The run was stopped; a checkpoint is kept."""
 
 
+@contextlib.contextmanager
+def adapted(shop: Workshop, base: Any, recipe: Recipe) -> Iterator[PeftModel]:
+    """The base with a fresh LoRA, spread over the workers where they share it."""
+    with lora.attached(base, recipe) as model:
+        if shop.workers.sharded:
+            parallel.shard(model)
+        yield model
+
+
 class Stage:
     """Trains an adapter on some batches.
 
@@ -31,7 +43,6 @@ class Stage:
         name: Of the adapter; its checkpoints are in the folder of this name.
         start: Weights to begin with; fresh ones without.
         validation: See ``Trainer``.
-        factors: See ``Trainer``.
     """
 
     def __init__(
@@ -53,6 +64,7 @@ class Stage:
 
         Args:
             model: The base with its LoRA attached.
+            factors: See ``Trainer``.
 
         Raises:
             Interrupted: The user asked to stop; a checkpoint is kept.

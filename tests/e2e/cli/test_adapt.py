@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
 PROGRAM = str(Path(sys.executable).parent / "flex-assist")
 LANGUAGE_KEYS = {
     "files",
@@ -42,13 +40,9 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory):
+def repository(tmp_path_factory, copy_core):
     """This project's core, as a repository of its own."""
-    root = tmp_path_factory.mktemp("repository") / "core"
-    shutil.copytree(
-        ROOT / "flex_assist", root, ignore=shutil.ignore_patterns("__pycache__", "*.toml")
-    )
-    return root
+    return copy_core(tmp_path_factory.mktemp("repository") / "core")
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 import json
 import random
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,6 @@ from flex_trainer.events import Event
 from flex_trainer.plan import FILE_NAME
 from flex_trainer.stage import Interrupted
 
-ROOT = Path(__file__).resolve().parents[3]
 STEPS = 4
 
 
@@ -42,21 +40,12 @@ def go_file(number: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory):
+def repository(tmp_path_factory, copy_core):
     """This project's core, and some Go."""
-    root = tmp_path_factory.mktemp("two") / "languages"
-    ignored = shutil.ignore_patterns("__pycache__", "*.toml")
-    shutil.copytree(ROOT / "flex_assist", root, ignore=ignored)
+    root = copy_core(tmp_path_factory.mktemp("two") / "languages")
     for number in range(14):
         (root / f"p{number}.go").write_text(go_file(number))
     return root
-
-
-@pytest.fixture(autouse=True)
-def _threads_as_before():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def run(repository: Path, until: Callable[[Event], bool], resume: bool = False) -> list[Event]:

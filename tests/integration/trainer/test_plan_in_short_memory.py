@@ -2,14 +2,12 @@
 
 import json
 import re
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from flex_assist.config import Settings
 from flex_assist.errors import ModelError
@@ -20,23 +18,11 @@ from flex_trainer.kernels import nf4
 from flex_trainer.planner import ShortOfMemory
 from flex_trainer.stage import Interrupted
 
-ROOT = Path(__file__).resolve().parents[3]
-
 
 @pytest.fixture
-def repository(tmp_path):
+def repository(tmp_path, copy_core):
     """This project's core, as a repository of its own."""
-    root = tmp_path / "core"
-    ignored = shutil.ignore_patterns("__pycache__", "*.toml")
-    shutil.copytree(ROOT / "flex_assist", root, ignore=ignored)
-    return root
-
-
-@pytest.fixture(autouse=True)
-def _threads_as_before():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+    return copy_core(tmp_path / "core")
 
 
 def start(repository: Path, notes: list[str], memory_mb: int = 0) -> None:

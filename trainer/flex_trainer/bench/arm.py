@@ -15,16 +15,15 @@ from statistics import median
 from typing import Any
 
 from flex_assist.errors import FlexAssistError
-from flex_trainer import waiting
+from flex_trainer import startup, waiting
 
 # Documents of an update, on both sides.
 UPDATE_DOCUMENTS = 8
 WORKER = "flex_trainer.bench.worker"
 # Nothing from the network, nothing said, and nothing written but into the temporary folder.
 ENVIRONMENT = {
-    "HF_HUB_OFFLINE": "1",
+    **startup.OFFLINE,
     "HF_DATASETS_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
 }

@@ -81,14 +81,12 @@ def run(ground: Ground, recipe: Recipe, steps: int, points: int) -> Trial:
         points: How often to look at the held-out text, the end included. Looking takes no training
             time.
     """
-    adapted = lora.attach_as(ground.model, recipe)
-    core = adapted.get_base_model()
     marks = {round(steps * number / points) for number in range(1, points + 1)}
     seconds = 0.0
     curve = list[tuple[float, float]]()
 
     def look() -> None:
-        bits = bits_per_byte(core, ground.held_out, recipe.row_tokens)
+        bits = bits_per_byte(ground.model, ground.held_out, recipe.row_tokens)
         curve.append((round(seconds, 2), round(bits, 5)))
 
     def report(done: StepReport) -> None:
@@ -97,13 +95,11 @@ def run(ground: Ground, recipe: Recipe, steps: int, points: int) -> Trial:
         if done.step in marks:
             look()
 
-    try:
+    with lora.attached(ground.model, recipe) as adapted:
         look()
         Trainer(adapted, recipe, planned(ground.train, steps, recipe)).run(
             report=report, should_stop=lambda _: False
         )
-    finally:
-        adapted.unload()
     return Trial(
         optimizer=recipe.optimizer,
         lr=recipe.learning_rate,
@@ -142,14 +138,11 @@ def planned(samples: Sequence[Sample], steps: int, recipe: Recipe) -> list[list[
 def step_seconds(ground: Ground, recipe: Recipe) -> float:
     """Seconds of a step, the Hessian's passes shared out over all. The base is as before."""
     probed = replace(recipe, hessian_every=2, penalty_after=0.0)
-    adapted = lora.attach_as(ground.model, recipe)
     reports: list[StepReport] = []
-    try:
+    with lora.attached(ground.model, recipe) as adapted:
         Trainer(adapted, probed, planned(ground.train, PROBE_STEPS, probed)).run(
             report=reports.append, should_stop=lambda _: False
         )
-    finally:
-        adapted.unload()
     return shared_out(reports[1:], recipe.hessian_every)
 
 

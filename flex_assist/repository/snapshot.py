@@ -10,18 +10,15 @@ from typing import Literal
 from flex_assist import language
 from flex_assist.config import MiningSettings
 from flex_assist.errors import ConfigError, DataError
-from flex_assist.language import Language
-from flex_assist.repository import duplicates, filters, secrets, split
+from flex_assist.repository import duplicates, split
 from flex_assist.repository.documents import Document, FileVerdict, Objection
-from flex_assist.repository.reading import TreeReader
-from flex_assist.repository.walk import Entry, Listing, list_given, list_repository
+from flex_assist.repository.examine import Source, examine
+from flex_assist.repository.walk import Listing, list_given, list_repository
 
 __all__ = ["Document", "FileVerdict", "Snapshot", "read_documents", "take_snapshot"]
 
 # Of one cluster of near-duplicates no more are used: the rest would only repeat them.
 MAX_OF_CLUSTER = 4
-PROGRESS_STEP = 32
-SHEBANG_BYTES = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,17 +64,6 @@ class Snapshot:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Source:
-    """A file on its way through the rules: its text, or why it is left out."""
-
-    path: str
-    language: str | None = None
-    text: str = ""
-    sha256: str = ""
-    objection: Objection | None = None
-
-
 def take_snapshot(
     root: Path,
     settings: MiningSettings,
@@ -102,7 +88,7 @@ def take_snapshot(
     """
     _check_languages(languages)
     listing = _list(root, train_files)
-    sources = _examine(root, listing, settings, languages, progress)
+    sources = examine(root, listing, settings, languages, progress)
     sources = _drop_copies(sources)
     kept = [source for source in sources if source.objection is None]
     documents, surplus = _thin_out(kept, duplicates.cluster([source.text for source in kept]))
@@ -124,7 +110,7 @@ def read_documents(root: Path, settings: MiningSettings) -> tuple[Document, ...]
     Raises:
         DataError: ``root`` cannot be listed.
     """
-    sources = _drop_copies(_examine(root, list_repository(root), settings, None, None))
+    sources = _drop_copies(examine(root, list_repository(root), settings, None, None))
     kept = (source for source in sources if source.objection is None)
     return tuple(_document(source, number) for number, source in enumerate(kept))
 
@@ -150,83 +136,7 @@ def _relative(root: Path, name: str) -> str:
     return path.replace(os.sep, "/")
 
 
-def _examine(
-    root: Path,
-    listing: Listing,
-    settings: MiningSettings,
-    languages: Collection[str] | None,
-    progress: Callable[[int, int], None] | None,
-) -> list[_Source]:
-    reader = TreeReader(root)
-    total = len(listing.entries)
-    packages = frozenset(
-        entry.path.rpartition("/")[0]
-        for entry in listing.entries
-        if entry.path.endswith("/__init__.py")
-    )
-    sources = []
-    for done, entry in enumerate(listing.entries):
-        if progress is not None and done % PROGRESS_STEP == 0:
-            progress(done, total)
-        sources.append(_examine_one(entry, reader, settings, languages, packages))
-    if progress is not None:
-        progress(total, total)
-    return sources
-
-
-def _examine_one(
-    entry: Entry,
-    reader: TreeReader,
-    settings: MiningSettings,
-    languages: Collection[str] | None,
-    packages: frozenset[str],
-) -> _Source:
-    source = _Source(path=entry.path, objection=entry.objection)
-    found = entry.objection or filters.check_path(entry.path, packages)
-    if found is not None:
-        return replace(source, objection=found)
-    known = _language_of(entry.path, reader)
-    if known is None:
-        return replace(source, objection=Objection(rule="not-source"))
-    source = replace(source, language=known.name)
-    if languages is not None and known.name not in languages:
-        return replace(source, objection=Objection(rule="other-language", value=known.name))
-    content = _content(entry.path, reader, settings.max_file_kib * 1024)
-    if isinstance(content, Objection):
-        return replace(source, objection=content)
-    return replace(source, text=content, sha256=duplicates.digest(content))
-
-
-def _language_of(path: str, reader: TreeReader) -> Language | None:
-    known = language.by_path(path)
-    if known is not None or "." in path.rpartition("/")[2]:
-        return known
-    start = reader.read(path, SHEBANG_BYTES)
-    if not isinstance(start, bytes):
-        return None
-    return language.by_shebang(start.split(b"\n")[0].decode("utf-8", "replace"))
-
-
-def _content(path: str, reader: TreeReader, limit_bytes: int) -> str | Objection:
-    size = reader.size(path)
-    if size > limit_bytes:
-        return Objection(rule="too-large", value=size)
-    data = reader.read(path, limit_bytes + 1)
-    if isinstance(data, Objection):
-        return data
-    if len(data) > limit_bytes:
-        return Objection(rule="too-large", value=len(data))
-    text = filters.decode(data)
-    if isinstance(text, Objection):
-        return text
-    found = filters.check_text(text)
-    if found is not None:
-        return found
-    secret = secrets.contains_secret(text)
-    return text if secret is None else Objection(rule="secret", value=secret.describe())
-
-
-def _drop_copies(sources: list[_Source]) -> list[_Source]:
+def _drop_copies(sources: list[Source]) -> list[Source]:
     kept = [source for source in sources if source.objection is None]
     stands_for = duplicates.originals([s.path for s in kept], [s.sha256 for s in kept])
     return [
@@ -238,7 +148,7 @@ def _drop_copies(sources: list[_Source]) -> list[_Source]:
 
 
 def _thin_out(
-    sources: Sequence[_Source], clusters: Sequence[int]
+    sources: Sequence[Source], clusters: Sequence[int]
 ) -> tuple[list[Document], dict[str, Objection]]:
     """Documents of the first files of each cluster, and objections to the others."""
     members: Counter[int] = Counter()
@@ -255,7 +165,7 @@ def _thin_out(
     return documents, surplus
 
 
-def _document(source: _Source, cluster: int) -> Document:
+def _document(source: Source, cluster: int) -> Document:
     assert source.language is not None  # Set before any text is read.
     return Document(
         path=source.path,
@@ -267,7 +177,7 @@ def _document(source: _Source, cluster: int) -> Document:
     )
 
 
-def _verdict(source: _Source, held_paths: set[str]) -> FileVerdict:
+def _verdict(source: Source, held_paths: set[str]) -> FileVerdict:
     if source.objection is not None:
         return FileVerdict(
             path=source.path,

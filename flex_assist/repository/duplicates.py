@@ -126,3 +126,19 @@ def _gram_hashes(text: str) -> NDArray[np.uint64]:
         mixed = (mixed ^ values[offset : offset + count]) * _MIX
         mixed ^= mixed >> np.uint64(29)
     return np.unique(mixed >> np.uint64(32))
+
+
+def exact_matches(
+    held: Sequence[str], train: Sequence[str], threshold: float = THRESHOLD
+) -> list[tuple[int, int]]:
+    """All pairs of exact Jaccard similarity of at least ``threshold``, by brute force."""
+    if not held or not train:
+        return []
+    left, right = [_gram_hashes(text) for text in held], [_gram_hashes(text) for text in train]
+    pairs = []
+    for one, grams in enumerate(left):
+        for other, others in enumerate(right):
+            both = len(np.intersect1d(grams, others, assume_unique=True))
+            if both >= threshold * (len(grams) + len(others) - both):
+                pairs.append((one, other))
+    return pairs

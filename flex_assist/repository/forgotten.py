@@ -1,8 +1,8 @@
 """Files that a person wants forgotten: no mining takes them again, under this name or another."""
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from flex_assist.errors import DataError
@@ -17,26 +17,33 @@ class Forgotten:
     """What is left out for good.
 
     Attributes:
-        paths: Of files and folders, relative to the root.
-        digests: SHA-256 of texts as mining makes them: a file that was moved stays forgotten.
+        paths: Files and folders, relative to the root; with each the SHA-256 of the texts that
+            were known of it, as mining makes them: a file that was moved stays forgotten.
     """
 
-    paths: frozenset[str] = frozenset()
-    digests: frozenset[str] = frozenset()
+    paths: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    @property
+    def digests(self) -> frozenset[str]:
+        """Of all texts that are forgotten."""
+        return frozenset().union(*self.paths.values())
 
     def has_path(self, path: str) -> bool:
         """Whether ``path``, or a folder it lies in, is forgotten."""
+        if not self.paths:
+            return False
         parts = path.split("/")
         return any("/".join(parts[:end]) in self.paths for end in range(1, len(parts) + 1))
 
-    def joined(self, paths: Iterable[str], digests: Iterable[str] = ()) -> "Forgotten":
-        """These and more."""
-        return Forgotten(paths=self.paths | {*paths}, digests=self.digests | {*digests})
+    def joined(self, path: str, digests: Iterable[str] = ()) -> "Forgotten":
+        """This and one more."""
+        known = self.paths.get(path, frozenset())
+        return Forgotten(paths={**self.paths, path: known | {*digests}})
 
     def without(self, paths: Iterable[str]) -> "Forgotten":
-        """As if ``paths`` had never been forgotten. Without any left no text is, either."""
-        left = self.paths - {*paths}
-        return Forgotten(paths=left, digests=self.digests if left else frozenset())
+        """As if ``paths`` had never been forgotten."""
+        gone = {*paths}
+        return Forgotten(paths={path: own for path, own in self.paths.items() if path not in gone})
 
 
 NOTHING = Forgotten()
@@ -53,10 +60,9 @@ def load(folder: Path) -> Forgotten:
     """
     path = folder / FILE_NAME
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))["paths"]
         return Forgotten(
-            paths=frozenset(map(str, record["paths"])),
-            digests=frozenset(map(str, record["digests"])),
+            paths={str(name): frozenset(map(str, own)) for name, own in record.items()}
         )
     except FileNotFoundError:
         return NOTHING
@@ -70,8 +76,5 @@ def load(folder: Path) -> Forgotten:
 def save(forgotten: Forgotten, folder: Path) -> None:
     """Store it, atomically."""
     private_directory(folder)
-    record = {
-        "paths": sorted(forgotten.paths),
-        "digests": sorted(forgotten.digests),
-    }
-    write_json_atomically(folder / FILE_NAME, record)
+    record = {path: sorted(digests) for path, digests in forgotten.paths.items()}
+    write_json_atomically(folder / FILE_NAME, {"paths": record})

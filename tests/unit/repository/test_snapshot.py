@@ -132,7 +132,7 @@ def test_a_foreign_licence_is_left_out_and_the_repositorys_own_is_not(root: Path
 
 def test_what_is_forgotten_is_left_out_under_every_name(root: Path) -> None:
     before = {one.path: one.sha256 for one in take_snapshot(root, SETTINGS, seed=0).documents()}
-    forgotten = Forgotten(paths=frozenset({"src/m1.py", "tool"})).joined([], [before["src/m2.py"]])
+    forgotten = Forgotten().joined("src/m1.py").joined("tool").joined("x.py", [before["src/m2.py"]])
     (root / "moved.py").write_text((root / "src/m2.py").read_text())
     found = verdicts(take_snapshot(root, SETTINGS, seed=0, forgotten=forgotten))
     for path in ("src/m1.py", "tool", "src/m2.py", "moved.py"):

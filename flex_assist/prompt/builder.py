@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from flex_assist.config import PromptSettings
 from flex_assist.language import Language
 from flex_assist.models.fim import FimTokens
+from flex_assist.repository.documents import printable_path
 
 if TYPE_CHECKING:
     # Only named here: retrieval needs numpy, and front ends start without it.
@@ -153,6 +154,7 @@ def _piece(chunk: "Chunk", language: Language | None) -> str:
 
 
 def _named(path: str) -> str:
+    path = printable_path(path)
     return path if len(path) <= MAX_PATH_CHARACTERS else "…" + path[-MAX_PATH_CHARACTERS:]
 
 

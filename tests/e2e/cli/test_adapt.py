@@ -206,3 +206,28 @@ def test_resume_takes_no_other_wishes(adapted, repository):
     done = run("adapt", str(repository), "--resume", "--seed", "3")
     assert done.returncode == 2
     assert "--resume goes on with what was asked for" in done.stderr
+
+
+# Last of this file: what the others look at is gone afterwards.
+def test_a_forgotten_file_is_gone_and_it_is_shown(adapted, repository, home):
+    result, _, _ = adapted
+    if result["languages"]["python"]["adapter"] is None:
+        pytest.skip("the adapter did not beat the base in this short run: " + str(result))
+    shown = run("adapters", "show", "python", "--repo", str(repository), "--json")
+    records = json.loads(shown.stdout)["data"]
+    learnt = next(r["path"] for r in records if r["verdict"] == "train" and "/" in r["path"])
+    done = run("adapters", "forget", learnt, "--repo", str(repository), "--no-train", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["paths"] == [learnt]
+    assert [one["name"] for one in told["traces"]].count("python") >= 1
+    assert told["proof"]["holds"]
+    assert told["proof"]["lines"] > 0
+    before, after = told["proof"]["bits_per_byte"]
+    assert before["python"] < before["base"] == after["base"]
+    assert not list((home / "data/adapters").glob("*/*/*/adapter.gguf"))
+    again = run("adapt", str(repository), "--dry-run", "--json")
+    verdicts = {one["path"]: one for one in json.loads(again.stdout)["files"]}
+    assert (verdicts[learnt]["verdict"], verdicts[learnt]["rule"]) == ("skip", "forgotten")
+    answer = run("complete", f"{repository / learnt}:3:1", "--explain", "--json")
+    assert json.loads(answer.stdout)["adapter"] == "base"

@@ -96,6 +96,11 @@ class MiningSettings:
         0.1, "share of the files kept for measuring", low=0.02, high=0.5, repository=True
     )
     max_file_kib: int = setting(1024, "larger files are left out (KiB)", low=1, high=65536)
+    submodules: bool = setting(False, "learn from submodules that are checked out, too")
+    denied_licences: tuple[str, ...] = setting(
+        ("AGPL", "GPL", "SSPL", "BUSL", "CC-BY-NC"),
+        "files under these licences are left out, unless it is the repository's own",
+    )
     evidence_files: int = setting(
         20, "files below which a language shares an adapter", low=1, high=100000
     )

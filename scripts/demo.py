@@ -55,7 +55,7 @@ def main() -> int:
     console.rule("completions in held-out files, before and after")
     settings = config.load(locate(), root)
     snapshot = take_snapshot(root, settings.mining, seed=settings.training.seed)
-    cases = draw_cases(snapshot.held_out, CASES, settings.training.seed)
+    cases = draw_cases(snapshot.test, CASES, settings.training.seed)
     try:
         asyncio.run(compare(console, root, snapshot, cases))
     except KeyboardInterrupt:

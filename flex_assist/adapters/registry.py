@@ -60,6 +60,13 @@ class Registry:
             return []
         return sorted(path.name for path in self.folder.iterdir() if self._versions(path.name))
 
+    def folders(self) -> list[tuple[str, str]]:
+        """Name and version of each version's folder, readable or not."""
+        if not self.folder.is_dir():
+            return []
+        names = sorted(path.name for path in self.folder.iterdir())
+        return [(name, version) for name in names for version in self._versions(name)]
+
     def versions(self, name: str) -> list[AdapterVersion]:
         """All readable versions of ``name``, oldest first."""
         found = []
@@ -84,14 +91,23 @@ class Registry:
 
     def active(self, name: str) -> AdapterVersion | None:
         """The active version of ``name``; None without one or if it is damaged."""
+        version = self.active_version(name)
+        try:
+            found = self.get(name, version) if version else None
+        except DataError:
+            return None
+        if found is None:
+            return None
+        return found if found.lora.is_file() else None
+
+    def active_version(self, name: str) -> str | None:
+        """What the pointer of ``name`` says, whether or not it can be used."""
         if not NAME.fullmatch(name):
             return None
         try:
-            version = (self.folder / name / POINTER).read_text(encoding="utf-8").strip()
-            found = self.get(name, version)
-        except (OSError, UnicodeDecodeError, DataError):
+            return (self.folder / name / POINTER).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
             return None
-        return found if found.lora.is_file() else None
 
     def is_damaged(self, name: str) -> bool:
         """Whether a version of ``name`` is to be active and cannot be used."""

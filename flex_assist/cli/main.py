@@ -21,6 +21,7 @@ from flex_assist.cli.output import say
 from flex_assist.errors import ConfigError, FlexAssistError
 
 GROUP, BENCH_GROUP = "flex_assist.commands", "flex_assist.bench"
+ADAPTERS_GROUP = "flex_assist.adapters"
 # What to do about a fault of the system, where one knows.
 ADVICE = {
     errno.ENOSPC: "free some space, or set FLEX_ASSIST_HOME to a folder on another disk",
@@ -60,6 +61,7 @@ def build() -> typer.Typer:
     _add(app, found.select(group=GROUP))
     app.command("complete")(complete.command)
     app.command("doctor")(doctor.command)
+    _add(adapters.app, found.select(group=ADAPTERS_GROUP))
     app.add_typer(adapters.app, name="adapters")
     measures = bench.group()
     _add(measures, found.select(group=BENCH_GROUP))

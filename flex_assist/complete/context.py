@@ -4,9 +4,11 @@ import asyncio
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+from flex_assist.adapters.registry import Registry
 from flex_assist.config import Settings
 from flex_assist.errors import DataError
 from flex_assist.language import Language
+from flex_assist.locations import Locations
 
 if TYPE_CHECKING:
     from flex_assist.prompt.retrieval import Chunk, RepositoryIndex
@@ -19,11 +21,17 @@ class RepositoryContext:
 
     Args:
         index: Use this one, e.g. of the training part only while something is measured.
+        locations: Where it is written what a person wants forgotten.
     """
 
     def __init__(
-        self, root: Path | None, settings: Settings, index: "RepositoryIndex | None" = None
+        self,
+        root: Path | None,
+        settings: Settings,
+        index: "RepositoryIndex | None" = None,
+        locations: Locations | None = None,
     ) -> None:
+        self._locations = locations
         self._root = root.resolve() if root is not None else None
         self._settings = settings
         self._index = index
@@ -72,17 +80,25 @@ class RepositoryContext:
 
     async def _build(self) -> None:
         assert self._root is not None
-        self._index = await asyncio.to_thread(build_index, self._root, self._settings)
+        self._index = await asyncio.to_thread(
+            build_index, self._root, self._settings, self._locations
+        )
 
 
-def build_index(root: Path, settings: Settings) -> "RepositoryIndex":
+def build_index(
+    root: Path, settings: Settings, locations: Locations | None = None
+) -> "RepositoryIndex":
     """Read the repository's own source files and index them. Takes about 1 s a MB."""
     # Imported here: front ends start without numpy.
     from flex_assist.prompt.retrieval import RepositoryIndex
+    from flex_assist.repository import forgotten
     from flex_assist.repository.snapshot import read_documents
 
+    left_out = forgotten.NOTHING
     try:
-        documents = read_documents(root, settings.mining)
+        if locations is not None:
+            left_out = forgotten.load(Registry(locations, root).folder)
+        documents = read_documents(root, settings.mining, left_out)
     except DataError:
         documents = ()
     return RepositoryIndex(documents)

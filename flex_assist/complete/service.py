@@ -52,7 +52,7 @@ class CompletionService:
         self._engine = engine
         self._settings = settings
         self._locations = locations
-        self._context = context or RepositoryContext(root, settings)
+        self._context = context or RepositoryContext(root, settings, locations=locations)
         self._router = router or Router(locations, root, settings.model.base)
         self._encoded: dict[str, list[int]] = {}
         self._model: Path | None = None

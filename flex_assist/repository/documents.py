@@ -12,9 +12,12 @@ class FileVerdict:
 
     Attributes:
         path: Relative to the root, with ``/``; bytes that are not UTF-8 as lone surrogates.
-        rule: The rule that decided; ``kept`` or ``split`` for files that are used.
-        value: What the rule measured. Never any text of a secret.
+        rule: The rule that decided. Of files that are used ``kept``, or what they are held out
+            for: ``test``, ``recent`` (for testing, too), ``tune``.
+        value: What the rule measured. Never any text of a secret. Of files that are used, how many
+            spans were masked, where any were.
         language: By name or ``#!`` line, where mining came to know it.
+        licence: The one that the file names, an SPDX expression.
     """
 
     path: str
@@ -22,6 +25,7 @@ class FileVerdict:
     rule: str
     value: Value = None
     language: str | None = None
+    licence: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +44,11 @@ class Document:
     sha256: str
     is_test: bool
     cluster: int
+
+
+def printable_path(path: str) -> str:
+    """A path for JSON and for people: bytes that are not UTF-8 as ``\\xNN``."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from flex_assist import language
 from flex_assist.config import MiningSettings
 from flex_assist.language import Language
-from flex_assist.repository import duplicates, filters, secrets
+from flex_assist.repository import duplicates, filters, licences, masking, secrets
 from flex_assist.repository.documents import Objection
 from flex_assist.repository.reading import TreeReader
 from flex_assist.repository.walk import Entry, Listing
@@ -24,6 +24,8 @@ class Source:
     language: str | None = None
     text: str = ""
     sha256: str = ""
+    licence: str | None = None
+    masked: int = 0
     objection: Objection | None = None
 
 
@@ -65,7 +67,7 @@ def _examine_one(
     packages: frozenset[str],
 ) -> Source:
     source = Source(path=entry.path, objection=entry.objection)
-    found = entry.objection or filters.check_path(entry.path, packages)
+    found = entry.objection or _named_secret(entry.path) or filters.check_path(entry.path, packages)
     if found is not None:
         return replace(source, objection=found)
     known = _language_of(entry.path, reader)
@@ -77,7 +79,20 @@ def _examine_one(
     content = _content(entry.path, reader, settings.max_file_kib * 1024)
     if isinstance(content, Objection):
         return replace(source, objection=content)
-    return replace(source, text=content, sha256=duplicates.digest(content))
+    text, masked = masking.mask(content)
+    return replace(
+        source,
+        text=text,
+        sha256=duplicates.digest(text),
+        licence=licences.of_text(content),
+        masked=masked.total(),
+    )
+
+
+def _named_secret(path: str) -> Objection | None:
+    """A secret in the path itself, which prompts and records would show."""
+    found = secrets.contains_secret(path)
+    return None if found is None else Objection(rule="secret", value=f"{found.rule} in its path")
 
 
 def _language_of(path: str, reader: TreeReader) -> Language | None:

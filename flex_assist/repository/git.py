@@ -1,16 +1,21 @@
-"""Asking git which files a checkout has, without letting the checkout run anything.
+"""Asking git what a checkout holds and what changed last, without letting it run anything.
 
 A repository's own configuration can name programs (``core.fsmonitor``, hooks, remote helpers).
-The command below reads the index and the ignore rules only; whatever could start a program on
-that way is switched off on the command line, which outranks the repository's configuration.
+The commands below read the index, the ignore rules and commits only; whatever could start a
+program on that way is switched off on the command line, which outranks the repository's
+configuration.
 """
 
+import functools
 import os
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 TIMEOUT_S = 30.0
+MAX_COMMITS = 2000
+SUBMODULE_MODE = b"160000"
 _ENVIRONMENT = (
     "PATH",
     "HOME",
@@ -32,46 +37,123 @@ _SETTINGS = (
 )
 
 
-def tracked_and_new(root: Path) -> tuple[str, ...] | None:
-    """Paths below ``root``: tracked ones, and new ones that no ignore rule names.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkout:
+    """What git says of a folder.
 
-    Sorted, each once. A nested repository appears as its folder, with or without a ``/`` behind.
+    Attributes:
+        paths: Tracked files, and new ones that no ignore rule names; sorted, each once. A nested
+            repository appears as its folder, with or without a ``/`` behind.
+        submodules: Those of the paths that are submodules.
+        absent: Those that a sparse checkout leaves out of the working tree.
+    """
+
+    paths: tuple[str, ...]
+    submodules: frozenset[str] = frozenset()
+    absent: frozenset[str] = frozenset()
+
+
+def checkout(root: Path) -> Checkout | None:
+    """The files below ``root`` as git sees them.
 
     Returns:
         None where git cannot say: no git, no checkout, one that belongs to another user and is
         not declared safe, a damaged or bare one, or no answer in time.
     """
+    listed = _ask(root, "ls-files", "-z", "-t", "-s", "--cached", "--others", "--exclude-standard")
+    if listed is None:
+        return None
+    paths, submodules, absent = set(), set(), set()
+    for record in filter(None, listed.split(b"\0")):
+        # "? path" of new files; "H 100644 digest stage<tab>path" of tracked ones.
+        facts, _, name = (b"?", b"", record[2:]) if record[:1] == b"?" else record.partition(b"\t")
+        path = os.fsdecode(name)
+        paths.add(path)
+        if facts[2:8] == SUBMODULE_MODE:
+            submodules.add(path)
+        if facts[:1] == b"S":
+            absent.add(path)
+    return Checkout(
+        paths=tuple(sorted(paths)), submodules=frozenset(submodules), absent=frozenset(absent)
+    )
+
+
+def commit_count(root: Path) -> int:
+    """How many commits the checked out one has behind it, itself included; 0 where git cannot say.
+
+    Counts no further than ``MAX_COMMITS``.
+    """
+    listed = _ask(root, "rev-list", f"--max-count={MAX_COMMITS}", "HEAD")
+    return 0 if listed is None else listed.count(b"\n")
+
+
+def recent_changes(root: Path, count: int) -> list[frozenset[str]]:
+    """The paths (relative to ``root``) that each of the newest commits touched, newest first.
+
+    Merges touch nothing. Empty where git cannot say.
+    """
+    commits = _ask(root, "rev-list", "--no-merges", f"--max-count={count}", "HEAD")
+    if not commits:
+        return []
+    # Plumbing: it asks no signature program, no external diff and no text conversion.
+    listed = _ask(
+        root, "diff-tree", "--stdin", "-z", "-r", "--root", "--relative", "--no-renames",
+        "--name-only", "--no-ext-diff", "--no-textconv",
+        given=commits,
+    )  # fmt: skip
+    if listed is None:
+        return []
+    changes: list[set[str]] = []
+    expected = iter(commits.split())
+    following = next(expected, None)
+    for name in listed.split(b"\0"):
+        if name.strip() == following:
+            changes.append(set())
+            following = next(expected, None)
+        elif name and changes:
+            changes[-1].add(os.fsdecode(name))
+    return [frozenset(one) for one in changes]
+
+
+def _ask(root: Path, *arguments: str, given: bytes | None = None) -> bytes | None:
+    """What a git command writes; None where it fails or takes too long."""
     program = _program(root)
     if program is None:
         return None
-    settings = [part for setting in _SETTINGS for part in ("-c", setting)]
-    command = [
-        program,
-        "--no-pager",
-        *settings,
-        "-C",
-        os.fspath(root),
-        "ls-files",
-        "-z",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-    ]
+    chosen = (*_SETTINGS, f"core.excludesFile={_excludes_of_user(program)}")
+    settings = [part for setting in chosen for part in ("-c", setting)]
+    command = [program, "--no-pager", *settings, "-C", os.fspath(root), *arguments]
+    return _run(command, given)
+
+
+def _run(
+    command: list[str], given: bytes | None = None, folder: Path | None = None
+) -> bytes | None:
     try:
         done = subprocess.run(
             command,
-            stdin=subprocess.DEVNULL,
+            input=given or b"",
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=_environment(),
+            cwd=folder,
             timeout=TIMEOUT_S,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    if done.returncode != 0:
-        return None
-    return tuple(sorted({os.fsdecode(name) for name in done.stdout.split(b"\0") if name}))
+    return done.stdout if done.returncode == 0 else None
+
+
+@functools.cache
+def _excludes_of_user(program: str) -> str:
+    """The user's own ignore file: a repository's setting could name a pipe in its place."""
+    asked = [program, "config", "--global", "--type=path", "--get", "core.excludesFile"]
+    found = _run(asked, folder=Path(os.sep))
+    if found and found.strip():
+        return os.fsdecode(found.rstrip(b"\n"))
+    folder = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
+    return os.path.join(folder, "git", "ignore")
 
 
 def _program(root: Path) -> str | None:

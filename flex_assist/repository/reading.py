@@ -60,6 +60,11 @@ class TreeReader:
         finally:
             os.close(descriptor)
 
+    def has(self, path: str) -> bool:
+        """Whether a file or a folder of this path is there, no link on the way."""
+        found = self.obstacle(path)
+        return found is None or found == Objection(rule="not-a-file", value="directory")
+
     def size(self, path: str) -> int:
         """Bytes of a file that passed ``obstacle``; 0 if it has gone since."""
         try:

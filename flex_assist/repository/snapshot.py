@@ -10,15 +10,15 @@ from typing import Literal
 from flex_assist import language
 from flex_assist.config import MiningSettings
 from flex_assist.errors import ConfigError, DataError
-from flex_assist.repository import duplicates, split
+from flex_assist.repository import forgotten as forgetting
+from flex_assist.repository import git, licences, partition, secrets, split
 from flex_assist.repository.documents import Document, FileVerdict, Objection
 from flex_assist.repository.examine import Source, examine
+from flex_assist.repository.forgotten import Forgotten
+from flex_assist.repository.partition import Partition, key
 from flex_assist.repository.walk import Listing, list_given, list_repository
 
 __all__ = ["Document", "FileVerdict", "Snapshot", "read_documents", "take_snapshot"]
-
-# Of one cluster of near-duplicates no more are used: the rest would only repeat them.
-MAX_OF_CLUSTER = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,40 +28,42 @@ class Snapshot:
     Attributes:
         verdicts: One for each file that was found, sorted by path. Files that git's ignore rules
             name are not found.
-        train: Sorted by path.
-        held_out: Sorted by path; no near-duplicate of any of them is in ``train``.
+        train: Sorted by path, like the others. No near-duplicate of any of them is in another part.
+        tune: For decisions on the way, e.g. when to stop.
+        test: For measuring.
         listing: Who said which files there are.
     """
 
     root: Path
     verdicts: tuple[FileVerdict, ...]
     train: tuple[Document, ...]
-    held_out: tuple[Document, ...]
+    tune: tuple[Document, ...]
+    test: tuple[Document, ...]
     listing: Literal["git", "walk"] = "walk"
+
+    def documents(self) -> tuple[Document, ...]:
+        """Those of all parts."""
+        return (*self.train, *self.tune, *self.test)
 
     def languages(self) -> tuple[str, ...]:
         """Languages with documents, the one with most first."""
-        counts = Counter(document.language for document in (*self.train, *self.held_out))
+        counts = Counter(document.language for document in self.documents())
         return tuple(sorted(counts, key=lambda name: (-counts[name], name)))
 
-    def train_by_language(self) -> dict[str, tuple[Document, ...]]:
-        """Training documents of each language; every language of ``languages`` is there."""
-        return self._by_language(self.train)
+    def of(self, languages: Collection[str]) -> "Snapshot":
+        """The same with the documents of some languages only."""
 
-    def held_out_by_language(self) -> dict[str, tuple[Document, ...]]:
-        """Held-out documents of each language; every language of ``languages`` is there."""
-        return self._by_language(self.held_out)
+        def chosen(documents: tuple[Document, ...]) -> tuple[Document, ...]:
+            return tuple(one for one in documents if one.language in languages)
+
+        return replace(
+            self, train=chosen(self.train), tune=chosen(self.tune), test=chosen(self.test)
+        )
 
     def skipped_by_rule(self) -> dict[str, int]:
         """How many files each rule left out, the greatest number first."""
         counts = Counter(one.rule for one in self.verdicts if one.verdict == "skip")
         return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
-
-    def _by_language(self, documents: tuple[Document, ...]) -> dict[str, tuple[Document, ...]]:
-        return {
-            name: tuple(document for document in documents if document.language == name)
-            for name in self.languages()
-        }
 
 
 def take_snapshot(
@@ -71,6 +73,7 @@ def take_snapshot(
     seed: int,
     languages: Collection[str] | None = None,
     train_files: Sequence[str] | None = None,
+    forgotten: Forgotten = forgetting.NOTHING,
     progress: Callable[[int, int], None] | None = None,
 ) -> Snapshot:
     """List, filter, deduplicate and split a repository. Nothing of it is run.
@@ -80,6 +83,7 @@ def take_snapshot(
         languages: Names from ``language.LANGUAGES``; others are left out. None takes all.
         train_files: Exactly these files are looked at, whatever git ignores. Relative to ``root``
             or absolute; a part of them is still held out.
+        forgotten: What a person wants left out.
         progress: Called now and then with the files done and the files in all.
 
     Raises:
@@ -87,32 +91,33 @@ def take_snapshot(
         DataError: ``root`` cannot be listed, or a file of ``train_files`` lies outside it.
     """
     _check_languages(languages)
-    listing = _list(root, train_files)
-    sources = examine(root, listing, settings, languages, progress)
-    sources = _drop_copies(sources)
+    listing = _list(root, settings, train_files)
+    sources = _screened(root, listing, settings, languages, forgotten, progress)
     kept = [source for source in sources if source.objection is None]
-    documents, surplus = _thin_out(kept, duplicates.cluster([source.text for source in kept]))
-    held = split.held_out_clusters(documents, share=settings.held_out_share, seed=seed)
-    sources = [replace(s, text="", objection=surplus.get(s.path, s.objection)) for s in sources]
-    held_paths = {document.path for document in documents if document.cluster in held}
+    changes = _changes(root) if listing.source == "git" else []
+    made = partition.divide(kept, share=settings.held_out_share, seed=seed, changes=changes)
     return Snapshot(
         root=root,
-        verdicts=tuple(_verdict(source, held_paths) for source in sources),
-        train=tuple(document for document in documents if document.cluster not in held),
-        held_out=tuple(document for document in documents if document.cluster in held),
+        verdicts=tuple(_verdict(source, made) for source in sources),
+        train=made.of("train"),
+        tune=made.of("tune"),
+        test=made.of("recent", "test"),
         listing=listing.source,
     )
 
 
-def read_documents(root: Path, settings: MiningSettings) -> tuple[Document, ...]:
+def read_documents(
+    root: Path, settings: MiningSettings, forgotten: Forgotten = forgetting.NOTHING
+) -> tuple[Document, ...]:
     """Every source file that passes the rules, copies once, without a split: for retrieval.
 
     Raises:
         DataError: ``root`` cannot be listed.
     """
-    sources = _drop_copies(examine(root, list_repository(root), settings, None, None))
+    listing = _list(root, settings, None)
+    sources = _screened(root, listing, settings, None, forgotten, None)
     kept = (source for source in sources if source.objection is None)
-    return tuple(_document(source, number) for number, source in enumerate(kept))
+    return tuple(partition.document(source, number) for number, source in enumerate(kept))
 
 
 def _check_languages(languages: Collection[str] | None) -> None:
@@ -122,9 +127,9 @@ def _check_languages(languages: Collection[str] | None) -> None:
         raise ConfigError(f"unknown language {unknown[0]!r}; known: {known}")
 
 
-def _list(root: Path, train_files: Sequence[str] | None) -> Listing:
+def _list(root: Path, settings: MiningSettings, train_files: Sequence[str] | None) -> Listing:
     if train_files is None:
-        return list_repository(root)
+        return list_repository(root, submodules=settings.submodules)
     return list_given(root, [_relative(root, name) for name in train_files])
 
 
@@ -136,58 +141,57 @@ def _relative(root: Path, name: str) -> str:
     return path.replace(os.sep, "/")
 
 
-def _drop_copies(sources: list[Source]) -> list[Source]:
-    kept = [source for source in sources if source.objection is None]
-    stands_for = duplicates.originals([s.path for s in kept], [s.sha256 for s in kept])
-    return [
+def _screened(
+    root: Path,
+    listing: Listing,
+    settings: MiningSettings,
+    languages: Collection[str] | None,
+    forgotten: Forgotten,
+    progress: Callable[[int, int], None] | None,
+) -> list[Source]:
+    """All sources, with an objection to each that no document can come from."""
+    sources = examine(root, listing, settings, languages, progress)
+    sources = [_unless_forgotten(source, forgotten) for source in sources]
+    named = [source.licence for source in sources if source.objection is None]
+    own = licences.own_licences(root, named)
+    return partition.drop_copies(
         source
-        if stands_for.get(source.path, source.path) == source.path
-        else replace(source, objection=Objection(rule="copy", value=stands_for[source.path]))
+        if source.objection is not None
+        else replace(
+            source, objection=licences.denied(source.licence, settings.denied_licences, own)
+        )
         for source in sources
-    ]
-
-
-def _thin_out(
-    sources: Sequence[Source], clusters: Sequence[int]
-) -> tuple[list[Document], dict[str, Objection]]:
-    """Documents of the first files of each cluster, and objections to the others."""
-    members: Counter[int] = Counter()
-    first: dict[int, str] = {}
-    documents = []
-    surplus = {}
-    for source, number in zip(sources, clusters, strict=True):
-        members[number] += 1
-        original = first.setdefault(number, source.path)
-        if members[number] > MAX_OF_CLUSTER:
-            surplus[source.path] = Objection(rule="near-duplicate", value=original)
-        else:
-            documents.append(_document(source, number))
-    return documents, surplus
-
-
-def _document(source: Source, cluster: int) -> Document:
-    assert source.language is not None  # Set before any text is read.
-    return Document(
-        path=source.path,
-        language=source.language,
-        text=source.text,
-        sha256=source.sha256,
-        is_test=split.is_test(source.path),
-        cluster=cluster,
     )
 
 
-def _verdict(source: Source, held_paths: set[str]) -> FileVerdict:
-    if source.objection is not None:
-        return FileVerdict(
-            path=source.path,
-            verdict="skip",
-            rule=source.objection.rule,
-            value=source.objection.value,
-            language=source.language,
+def _unless_forgotten(source: Source, forgotten: Forgotten) -> Source:
+    if forgotten.has_path(source.path) or source.sha256 in forgotten.digests:
+        return replace(source, text="", sha256="", objection=Objection(rule="forgotten"))
+    return source
+
+
+def _changes(root: Path) -> list[frozenset[str]]:
+    """What the newest commits touched; nothing where there are too few to have newest ones."""
+    if git.commit_count(root) < split.MIN_COMMITS:
+        return []
+    return git.recent_changes(root, split.RECENT_COMMITS)
+
+
+def _verdict(source: Source, made: Partition) -> FileVerdict:
+    objection = source.objection or made.objections.get(key(source))
+    verdict = FileVerdict(
+        path=source.path,
+        verdict="train",
+        rule="kept",
+        value=source.masked or None,
+        language=source.language,
+        licence=source.licence,
+    )
+    if objection is not None:
+        # A path can hold a secret, too.
+        path = secrets.redact(source.path) if objection.rule == "secret" else source.path
+        return replace(
+            verdict, path=path, verdict="skip", rule=objection.rule, value=objection.value
         )
-    if source.path in held_paths:
-        return FileVerdict(
-            path=source.path, verdict="held-out", rule="split", language=source.language
-        )
-    return FileVerdict(path=source.path, verdict="train", rule="kept", language=source.language)
+    side = made.sides[key(source)]
+    return verdict if side == "train" else replace(verdict, verdict="held-out", rule=side)

@@ -48,8 +48,11 @@ class _Rules:
     spec: pathspec.GitIgnoreSpec
 
 
-def list_repository(root: Path) -> Listing:
+def list_repository(root: Path, *, submodules: bool = False) -> Listing:
     """All files below ``root`` that git would show, and why some of them must not be read.
+
+    Args:
+        submodules: Whether the files of submodules that are checked out belong to it.
 
     Raises:
         DataError: ``root`` is no folder that can be listed, or its ``.flexassistignore`` is there
@@ -58,13 +61,14 @@ def list_repository(root: Path) -> Listing:
     _require_directory(root)
     reader = TreeReader(root)
     own = _own_rules(reader)
-    names = git.tracked_and_new(root)
-    if names:
-        entries = tuple(_judge(name, reader, own) for name in names)
-        return Listing(source="git", entries=entries)
+    found = git.checkout(root)
+    if found is not None and found.paths:
+        return Listing(
+            source="git", entries=tuple(_of_checkout(root, found, reader, own, submodules))
+        )
     # An empty answer also comes for a folder that a checkout around it ignores.
-    found = sorted(_walk(root, reader), key=lambda entry: entry.path)
-    judged = tuple(e if e.objection else _judge(e.path, reader, own) for e in found)
+    walked = sorted(_walk(root, reader), key=lambda entry: entry.path)
+    judged = tuple(e if e.objection else _judge(e.path, reader, own) for e in walked)
     return Listing(source="walk", entries=judged)
 
 
@@ -143,6 +147,45 @@ def _judge(name: str, reader: TreeReader, own: pathspec.GitIgnoreSpec | None) ->
     if objection == Objection(rule="not-a-file", value="directory"):
         objection = Objection(rule="nested-repository")
     return Entry(path=path, objection=objection)
+
+
+def _of_checkout(
+    root: Path,
+    found: git.Checkout,
+    reader: TreeReader,
+    own: pathspec.GitIgnoreSpec | None,
+    submodules: bool,
+) -> Iterator[Entry]:
+    for path in found.paths:
+        if path in found.submodules:
+            yield from _of_submodule(root, path, reader, own, submodules)
+        elif path in found.absent and reader.obstacle(path) == Objection(rule="missing"):
+            yield Entry(path=path, objection=Objection(rule="sparse-checkout"))
+        else:
+            yield _judge(path, reader, own)
+
+
+def _of_submodule(
+    root: Path,
+    path: str,
+    reader: TreeReader,
+    own: pathspec.GitIgnoreSpec | None,
+    submodules: bool,
+) -> Iterator[Entry]:
+    # Its folder, and all folders on the way, must be folders: no link may lead elsewhere.
+    whole = reader.obstacle(path) == Objection(rule="not-a-file", value="directory")
+    inside = git.checkout(root / path) if whole and submodules else None
+    # Git answers for the repository around it where the submodule is not checked out.
+    if inside is None or not reader.has(f"{path}/.git"):
+        state = "mining.submodules" if whole and reader.has(f"{path}/.git") else "not checked out"
+        yield Entry(path=path, objection=Objection(rule="submodule", value=state))
+        return
+    for name in inside.paths:
+        below = f"{path}/{name}"
+        if name in inside.submodules:
+            yield from _of_submodule(root, below, reader, own, submodules)
+        else:
+            yield _judge(below, reader, own)
 
 
 def _walk(root: Path, reader: TreeReader) -> Iterator[Entry]:

@@ -168,7 +168,7 @@ def measure(root: Path, tokens: int, seeds: int, ways: Sequence[str]) -> dict[st
     languages = [name for name, size in counts.items() if size > LEAST_CHARACTERS]
     if len(languages) < 2:
         sys.exit(f"{root} has {len(languages)} languages with enough code; give one with several")
-    held_out = {name: bench.held_out(bench.snapshot.held_out, name) for name in languages}
+    held_out = {name: bench.held_out(bench.snapshot.test, name) for name in languages}
     corpora = {name: bench.corpus(bench.snapshot.train, name) for name in languages}
     runs = []
     for seed, name in itertools.product(range(seeds), ways):

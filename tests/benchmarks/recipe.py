@@ -84,7 +84,7 @@ def prepare(root: Path, recipe: Recipe) -> Ground:
         model=bench.model,
         own=bench.corpus(bench.snapshot.train, "python"),
         general=bench.corpus(library[::2], "python"),
-        held_out=bench.held_out(bench.snapshot.held_out, "python"),
+        held_out=bench.held_out(bench.snapshot.test, "python"),
         forgotten=bench.held_out(library[1::2], "python"),
     )
 

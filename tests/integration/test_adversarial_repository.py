@@ -53,7 +53,7 @@ snapshot = take_snapshot(root, MiningSettings(), seed=0)
 print(json.dumps({
     "listing": snapshot.listing,
     "verdicts": [[v.path, v.verdict, v.rule, v.value] for v in snapshot.verdicts],
-    "documents": [[d.path, d.text] for d in (*snapshot.train, *snapshot.held_out)],
+    "documents": [[d.path, d.text] for d in snapshot.documents()],
 }))
 """
 

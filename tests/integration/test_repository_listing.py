@@ -113,7 +113,7 @@ def test_a_git_that_the_repository_brought_along_is_not_run(
     for search in (str(checkout / "bin"), "bin"):
         monkeypatch.chdir(checkout)
         monkeypatch.setenv("PATH", search + os.pathsep + os.environ["PATH"])
-        assert git.tracked_and_new(checkout) is None
+        assert git.checkout(checkout) is None
     assert not canary.exists()
 
 
@@ -151,3 +151,106 @@ def test_ten_thousand_files_are_listed_quickly(tmp_path: Path, with_git: bool) -
     assert time.process_time() - started < 5
     assert listing.source == ("git" if with_git else "walk")
     assert len(listing.entries) == 10_000 - 10 + 1
+
+
+def objections(root: Path, **options: bool) -> dict[str, tuple[str, object]]:
+    found = list_repository(root, **options).entries
+    return {one.path: (one.objection.rule, one.objection.value) for one in found if one.objection}
+
+
+@pytest.fixture
+def with_submodule(checkout: Path, tmp_path: Path) -> Path:
+    library = tmp_path / "library"
+    run_git(tmp_path, "init", "-q", "-b", "main", str(library))
+    (library / "lib.py").write_text("y = 1\n")
+    run_git(library, "add", "-A")
+    run_git(library, "commit", "-qm", "first")
+    allow = ["-c", "protocol.file.allow=always"]
+    run_git(checkout, *allow, "submodule", "--quiet", "add", str(library), "deps/lib")
+    run_git(checkout, "commit", "-qm", "submodule")
+    return checkout
+
+
+def test_a_submodule_is_learnt_from_where_that_is_wanted(with_submodule: Path) -> None:
+    assert objections(with_submodule)["deps/lib"] == ("submodule", "mining.submodules")
+    entries = list_repository(with_submodule, submodules=True).entries
+    assert "deps/lib/lib.py" in [one.path for one in entries if one.objection is None]
+
+
+def test_a_submodule_that_is_not_checked_out_gives_nothing(with_submodule: Path) -> None:
+    run_git(with_submodule, "submodule", "--quiet", "deinit", "-f", "deps/lib")
+    found = objections(with_submodule, submodules=True)
+    assert found["deps/lib"] == ("submodule", "not checked out")
+
+
+def test_a_submodule_that_became_a_link_is_not_followed(
+    with_submodule: Path, tmp_path: Path
+) -> None:
+    shutil.rmtree(with_submodule / "deps/lib")
+    (with_submodule / "deps/lib").symlink_to(tmp_path / "library")
+    entries = list_repository(with_submodule, submodules=True).entries
+    assert not [one for one in entries if one.path.startswith("deps/") and not one.objection]
+
+
+def test_a_worktree_is_listed_like_the_checkout_and_not_twice(checkout: Path) -> None:
+    run_git(checkout, "worktree", "add", "-q", str(checkout / "trees/second"), "-b", "second")
+    assert objections(checkout)["trees/second"][0] == "nested-repository"
+    assert paths(checkout / "trees/second") == [".gitignore", "a.py", "sub/b.py",
+                                                "tracked_ignored.py"]  # fmt: skip
+    assert list_repository(checkout / "trees/second").source == "git"
+
+
+@pytest.mark.parametrize("index", ["--no-sparse-index", "--sparse-index"])
+def test_a_sparse_checkout_says_what_it_leaves_out(checkout: Path, index: str) -> None:
+    run_git(checkout, "sparse-checkout", "set", "--cone", index, "other")
+    assert objections(checkout) == {"sub/b.py": ("sparse-checkout", None)}
+    assert "a.py" in paths(checkout)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_a_pipe_for_an_ignore_file_does_not_hang_git(checkout: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    run_git(checkout, "config", "core.excludesFile", str(tmp_path / "pipe"))
+    started_s = time.monotonic()
+    assert list_repository(checkout).source == "git"
+    assert time.monotonic() - started_s < 10
+
+
+def test_the_users_own_ignore_file_counts(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").write_text("new.py\n")
+    (tmp_path / ".gitconfig").write_text(f"[core]\n\texcludesFile = {tmp_path / 'mine'}\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    git._excludes_of_user.cache_clear()
+    try:
+        assert "new.py" not in paths(checkout)
+    finally:
+        git._excludes_of_user.cache_clear()
+
+
+def test_the_newest_commits_tell_what_they_touched(checkout: Path, tmp_path: Path) -> None:
+    canary = tmp_path / "EXECUTED"
+    script(tmp_path / "evil", canary)
+    for key in ("diff.external", "diff.x.textconv", "diff.x.command", "gpg.program"):
+        run_git(checkout, "config", key, str(tmp_path / "evil"))
+    run_git(checkout, "config", "log.showSignature", "true")
+    (checkout / ".gitattributes").write_text("* diff=x\n")
+    (checkout / "sub/b.py").write_text("x = 3\n")
+    run_git(checkout, "commit", "-qam", "second")
+    run_git(checkout, "mv", "a.py", "sub/a.py")
+    run_git(checkout, "commit", "-qm", "third")
+    touched = [{"a.py", "sub/a.py"}, {"sub/b.py"},
+               {".gitignore", "a.py", "sub/b.py", "tracked_ignored.py"}]  # fmt: skip
+    assert git.recent_changes(checkout, 10) == touched
+    assert git.recent_changes(checkout, 2) == touched[:2]
+    assert git.recent_changes(checkout / "sub", 10) == [{"a.py"}, {"b.py"}, {"b.py"}]
+    assert git.commit_count(checkout) == 3
+    assert not canary.exists()
+
+
+def test_a_folder_without_history_has_no_newest_commits(tmp_path: Path) -> None:
+    assert git.recent_changes(tmp_path, 5) == []
+    assert git.commit_count(tmp_path) == 0
+    run_git(tmp_path, "init", "-q", str(tmp_path / "empty"))
+    assert git.recent_changes(tmp_path / "empty", 5) == []

@@ -19,6 +19,7 @@ from flex_assist.locations import Locations, private_directory, repository_id
 from flex_assist.locks import exclusive
 from flex_assist.models import store
 from flex_assist.models.store import BaseModel
+from flex_assist.repository import forgotten
 from flex_assist.repository.snapshot import Snapshot, take_snapshot
 from flex_trainer import (
     base_model,
@@ -197,6 +198,7 @@ class _Run:
             seed=self._settings.training.seed,
             languages=self._options.languages,
             train_files=self._options.train_files,
+            forgotten=forgotten.load(self._registry.folder),
             progress=progress,
         )
 
@@ -363,10 +365,11 @@ class _Run:
             return None
         found = [self._lessons(task) for task in selection.tasks]
         batches = curriculum.mixed(found, recipe.seed)
+        languages = tuple(name for task in selection.tasks for name in task.languages)
         return self._within_memory(
             curriculum.COMMON,
             lambda: curriculum.train_common(
-                self._workshop(together=True), self._model, self._run_plan, batches
+                self._workshop(together=True), self._model, self._run_plan, batches, languages
             ),
         )
 

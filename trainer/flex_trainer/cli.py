@@ -172,40 +172,17 @@ def _show_plan(
     files: tuple[str, ...] | None,
     as_json: bool,
 ) -> None:
+    from flex_assist.adapters.registry import Registry
+    from flex_assist.repository import forgotten
     from flex_assist.repository.snapshot import take_snapshot
+    from flex_trainer import dry_run
 
     snapshot = take_snapshot(
-        root, settings.mining, seed=settings.training.seed, languages=languages, train_files=files
+        root,
+        settings.mining,
+        seed=settings.training.seed,
+        languages=languages,
+        train_files=files,
+        forgotten=forgotten.load(Registry(locate(), root).folder),
     )
-    counts: dict[str, dict[str, int]] = {}
-    for one in snapshot.verdicts:
-        by_verdict = counts.setdefault(one.language or "-", {})
-        key = one.verdict if one.verdict != "skip" else f"skip: {one.rule}"
-        by_verdict[key] = by_verdict.get(key, 0) + 1
-    if as_json:
-        print_json(
-            {
-                "files": [
-                    {
-                        "path": _printable(one.path),
-                        "verdict": one.verdict,
-                        "rule": one.rule,
-                        "value": one.value,
-                        "language": one.language,
-                    }
-                    for one in snapshot.verdicts
-                ],
-                "languages": counts,
-            }
-        )
-        return
-    rows = [
-        (name, verdict, count)
-        for name, by_verdict in sorted(counts.items())
-        for verdict, count in sorted(by_verdict.items())
-    ]
-    print_table(("language", "verdict", "files"), rows)
-
-
-def _printable(path: str) -> str:
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    dry_run.show(snapshot, as_json=as_json)

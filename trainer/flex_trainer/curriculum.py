@@ -35,7 +35,7 @@ class Lessons:
     Attributes:
         common: For the common adapter.
         own: For the adapter itself.
-        validation: Documents that none of them is from.
+        validation: Documents to look at on the way; none of the batches is from them.
     """
 
     common: list[Batch]
@@ -49,10 +49,12 @@ class Common:
 
     Attributes:
         weights: By the parameters' names.
+        languages: Of the files that it has seen.
         seconds: Of training.
     """
 
     weights: Mapping[str, Tensor]
+    languages: tuple[str, ...]
     steps: int
     seconds: float
 
@@ -66,9 +68,8 @@ def lessons(
     """What ``steps`` steps of an adapter see; the same each time."""
     of_a_pass = max(1.0, task.tokens * TOKENS_PER_TOKEN)
     passes = steps * recipe.batch_tokens / of_a_pass
-    train, validation = early_stopping.divided(task.train, passes)
-    batches = planned_batches(corpus_of(train, recipe.seed).samples, steps, recipe)
-    return divided(batches, recipe.common_share, validation)
+    batches = planned_batches(corpus_of(task.train, recipe.seed).samples, steps, recipe)
+    return divided(batches, recipe.common_share, early_stopping.validation(task.tune, passes))
 
 
 def divided(
@@ -86,11 +87,18 @@ def mixed(found: Sequence[Lessons], seed: int) -> list[Batch]:
     return steps
 
 
-def train_common(shop: Workshop, base: Any, run_plan: RunPlan, batches: Sequence[Batch]) -> Common:
+def train_common(
+    shop: Workshop,
+    base: Any,
+    run_plan: RunPlan,
+    batches: Sequence[Batch],
+    languages: tuple[str, ...],
+) -> Common:
     """Train it; nothing is exported.
 
     Args:
         base: The model; as before afterwards.
+        languages: Of the files that ``batches`` are from.
 
     Raises:
         Interrupted, OutOfMemory: See ``Stage.train``.
@@ -98,4 +106,7 @@ def train_common(shop: Workshop, base: Any, run_plan: RunPlan, batches: Sequence
     with adapted(shop, base, run_plan.recipe) as model:
         trainer = Stage(shop, COMMON, run_plan, batches).train(model)
         weights = {name: tensor.clone() for name, tensor in trainer.masters.state().items()}
-    return Common(weights=weights, steps=trainer.progress.step, seconds=trainer.progress.seconds)
+    progress = trainer.progress
+    return Common(
+        weights=weights, languages=languages, steps=progress.step, seconds=progress.seconds
+    )

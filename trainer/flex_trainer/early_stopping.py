@@ -1,7 +1,6 @@
 """When more training does no good any more: the loss on code that is not trained on, as it goes on.
 
-Of importance from the second pass over the data on; a shorter run is not validated, and trains on
-all of its data.
+Of importance from the second pass over the data on; a shorter run is not validated.
 
 Source: Prechelt, "Early Stopping - But When?", 1998.
 """
@@ -14,9 +13,7 @@ from torch import Tensor
 
 from flex_assist.repository.documents import Document
 
-# Of the training part, by whole clusters of near-duplicates.
-SHARE = 0.06
-LEAST_DOCUMENTS = 3
+LEAST_DOCUMENTS = 2
 MOST_SAMPLES = 32
 PASSES = 1.5
 EVALUATIONS = 12
@@ -58,20 +55,7 @@ def due(step: int, steps: int) -> bool:
     return step == steps or step % max(1, steps // EVALUATIONS) == 0
 
 
-def divided(
-    documents: Sequence[Document], passes: float
-) -> tuple[tuple[Document, ...], tuple[Document, ...]]:
-    """Documents to train on, and those to validate on: none where there are few, or few passes."""
-    wanted = max(LEAST_DOCUMENTS, round(SHARE * len(documents)))
-    if passes < PASSES or len(documents) < 10 * LEAST_DOCUMENTS:
-        return tuple(documents), ()
-    # By the content's digest: it does not depend on names or order, and moves with no seed.
-    clusters: dict[int, list[Document]] = {}
-    for document in sorted(documents, key=lambda one: one.sha256):
-        clusters.setdefault(document.cluster, []).append(document)
-    chosen: list[Document] = []
-    for cluster in clusters.values():
-        if len(chosen) + len(cluster) <= wanted:
-            chosen.extend(cluster)
-    paths = {document.path for document in chosen}
-    return tuple(d for d in documents if d.path not in paths), tuple(chosen)
+def validation(tune: Sequence[Document], passes: float) -> tuple[Document, ...]:
+    """What to validate on: nothing where there are few documents for it, or few passes."""
+    enough = passes >= PASSES and len(tune) >= LEAST_DOCUMENTS
+    return tuple(tune) if enough else ()

@@ -152,12 +152,16 @@ class AdapterJob:
         shop, seed = self._shop, self._plan.recipe.seed
         try:
             return await judge.measure(
-                staged, shop.fim, self._task.held_out, self._plan.gate, seed, until_s
+                staged, shop.fim, self._task.test, self._plan.gate, seed, until_s
             )
         finally:
             # The next adapter is trained in this memory.
             await shop.engine.unload()
             memory.release()
+
+    def _seen(self) -> tuple[str, ...]:
+        """The languages whose files the weights have learnt from: the common adapter's as well."""
+        return self._common.languages if self._common else self._task.languages
 
     def _publish(self, staged: Path, measured: Measurement, progress: Progress) -> dict[str, Any]:
         shop, name, version = self._shop, self._task.name, new_version()
@@ -171,7 +175,7 @@ class AdapterJob:
             verdict="promoted" if measured.helps else "kept-base",
             reason=measured.reason(),
             metrics=asdict(measured),
-            data=outcome.data_records(self._snapshot, self._task.languages),
+            data=outcome.data_records(self._snapshot, self._seen()),
             details=outcome.details(self._plan, progress, self._common),
             artefacts=export.digests(staged),
         )

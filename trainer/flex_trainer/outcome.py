@@ -1,7 +1,7 @@
 """What is recorded and reported of a run."""
 
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 
 from flex_assist import __version__
 from flex_assist.adapters.router import SHARED
+from flex_assist.repository.documents import printable_path
 from flex_assist.repository.snapshot import Snapshot
 from flex_trainer import device, planner
 from flex_trainer.checkpoint import Progress
@@ -76,23 +77,17 @@ def details(run_plan: RunPlan, progress: Progress, common: Common | None) -> dic
     }
 
 
-def data_records(snapshot: Snapshot, languages: Sequence[str]) -> list[dict[str, Any]]:
-    """What a manifest keeps of the files of ``languages``."""
-    digests = {d.path: d.sha256 for d in (*snapshot.train, *snapshot.held_out)}
+def data_records(snapshot: Snapshot, languages: Collection[str]) -> list[dict[str, Any]]:
+    """What a manifest keeps of the files of ``languages``: all that its weights may have seen."""
+    digests = {(d.path, d.language): d.sha256 for d in snapshot.documents()}
     return [
-        replaced
+        {
+            **asdict(verdict),
+            "path": printable_path(verdict.path),
+            "sha256": digests.get((verdict.path, verdict.language or "")),
+        }
         for verdict in snapshot.verdicts
         if verdict.language in languages
-        for replaced in [
-            {
-                "path": verdict.path.encode("utf-8", "surrogateescape").decode(
-                    "utf-8", "backslashreplace"
-                ),
-                "sha256": digests.get(verdict.path),
-                "verdict": verdict.verdict,
-                "rule": verdict.rule,
-            }
-        ]
     ]
 
 

@@ -84,7 +84,8 @@ def where(recipe: Recipe) -> str:
 def data_digest(snapshot: Snapshot) -> str:
     """One digest of all documents and of the side of the split that each is on."""
     digest = hashlib.sha256()
-    for side, documents in (("train", snapshot.train), ("held-out", snapshot.held_out)):
+    parts = (("train", snapshot.train), ("tune", snapshot.tune), ("test", snapshot.test))
+    for side, documents in parts:
         for document in documents:
             line = f"{side}\0{document.path}\0{document.sha256}\n"
             digest.update(line.encode("utf-8", "surrogateescape"))

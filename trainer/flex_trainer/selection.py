@@ -7,6 +7,7 @@ from flex_assist.adapters.router import SHARED
 from flex_assist.config import MiningSettings
 from flex_assist.repository.documents import Document
 from flex_assist.repository.snapshot import Snapshot
+from flex_assist.repository.split import LEAST_TEST_FILES
 
 # Below this nothing can be learnt, pooled or not.
 LEAST_TOKENS = 2000
@@ -20,6 +21,7 @@ class LanguageCounts:
     files: int
     train_tokens: int
     held_out_files: int
+    test_files: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,12 +30,15 @@ class AdapterTask:
 
     Attributes:
         name: A language, or ``shared``.
+        tune: For decisions on the way, never trained on.
+        test: For the gate, never looked at before.
     """
 
     name: str
     languages: tuple[str, ...]
     train: tuple[Document, ...]
-    held_out: tuple[Document, ...]
+    tune: tuple[Document, ...]
+    test: tuple[Document, ...]
     tokens: int
 
 
@@ -52,21 +57,13 @@ def select(snapshot: Snapshot, settings: MiningSettings, count: Callable[[str], 
     Args:
         count: Tokens of a text.
     """
-    train, held_out = snapshot.train_by_language(), snapshot.held_out_by_language()
-    counts = {
-        name: LanguageCounts(
-            files=len(train[name]) + len(held_out[name]),
-            train_tokens=sum(count(document.text) for document in train[name]),
-            held_out_files=len(held_out[name]),
-        )
-        for name in snapshot.languages()
-    }
+    counts = {name: _count(snapshot.of((name,)), count) for name in snapshot.languages()}
     own = [
         name
         for name, found in counts.items()
         if found.files >= settings.evidence_files
         and found.train_tokens >= settings.evidence_tokens
-        and found.held_out_files > 0
+        and found.test_files >= LEAST_TEST_FILES
     ]
     rest = [name for name in counts if name not in own]
     tasks = [_task(name, (name,), snapshot, counts) for name in own]
@@ -79,14 +76,25 @@ def select(snapshot: Snapshot, settings: MiningSettings, count: Callable[[str], 
     return Selection(tasks=tuple(tasks), counts=counts, too_little=too_little)
 
 
+def _count(part: Snapshot, count: Callable[[str], int]) -> LanguageCounts:
+    return LanguageCounts(
+        files=len(part.documents()),
+        train_tokens=sum(count(document.text) for document in part.train),
+        held_out_files=len(part.tune) + len(part.test),
+        test_files=len(part.test),
+    )
+
+
 def _task(
     name: str, languages: tuple[str, ...], snapshot: Snapshot, counts: dict[str, LanguageCounts]
 ) -> AdapterTask:
+    part = snapshot.of(languages)
     return AdapterTask(
         name=name,
         languages=languages,
-        train=tuple(d for d in snapshot.train if d.language in languages),
-        held_out=tuple(d for d in snapshot.held_out if d.language in languages),
+        train=part.train,
+        tune=part.tune,
+        test=part.test,
         tokens=sum(counts[language].train_tokens for language in languages),
     )
 
@@ -95,13 +103,14 @@ def _enough(task: AdapterTask) -> bool:
     return (
         task.tokens >= LEAST_TOKENS
         and len(task.train) >= LEAST_TRAIN_FILES
-        and len(task.held_out) > 0
+        and len(task.test) >= LEAST_TEST_FILES
     )
 
 
 def _why(found: LanguageCounts, settings: MiningSettings) -> str:
     return (
-        f"{found.files} files and {found.train_tokens} training tokens are too little "
-        f"({settings.evidence_files} files and {settings.evidence_tokens} tokens for an adapter of "
-        f"its own, {LEAST_TRAIN_FILES + 1} files and {LEAST_TOKENS} tokens for a shared one)"
+        f"{found.files} files ({found.test_files} of them to test on) and {found.train_tokens} "
+        f"training tokens are too little: an adapter of its own needs {settings.evidence_files} "
+        f"files ({LEAST_TEST_FILES} to test on) and {settings.evidence_tokens} tokens; what "
+        f"shares one must have {LEAST_TEST_FILES} files to test on and {LEAST_TOKENS} tokens"
     )

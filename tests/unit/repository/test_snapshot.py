@@ -7,14 +7,16 @@ import pytest
 from flex_assist.config import MiningSettings
 from flex_assist.errors import ConfigError, DataError
 from flex_assist.repository import git
-from flex_assist.repository.snapshot import MAX_OF_CLUSTER, Snapshot, take_snapshot
+from flex_assist.repository.forgotten import Forgotten
+from flex_assist.repository.partition import MAX_OF_CLUSTER
+from flex_assist.repository.snapshot import Snapshot, read_documents, take_snapshot
 
 SETTINGS = MiningSettings(held_out_share=0.25, max_file_kib=4)
 
 
 @pytest.fixture(autouse=True)
 def without_git(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(git, "tracked_and_new", lambda root: None)
+    monkeypatch.setattr(git, "checkout", lambda root: None)
 
 
 def module(name: str) -> str:
@@ -50,20 +52,18 @@ def test_every_file_has_one_verdict_and_documents_agree(root: Path) -> None:
         for kind in ("train", "held-out")
     }
     assert [one.path for one in snapshot.train] == by_verdict["train"]
-    assert [one.path for one in snapshot.held_out] == by_verdict["held-out"]
-    assert len(snapshot.held_out) == 2
+    assert [one.path for one in snapshot.test] == by_verdict["held-out"]
+    assert len(snapshot.test) == 3
     assert snapshot.languages() == ("python", "go")
-    assert len(snapshot.train_by_language()["python"]) == 7
-    assert snapshot.held_out_by_language()["go"] == ()
+    assert len(snapshot.of(["python"]).train) == 6
+    assert snapshot.of(["go"]).test == ()
     assert snapshot.skipped_by_rule() == {"not-source": 1}
     assert snapshot.listing == "walk"
 
 
 def test_seed_decides_the_split_and_nothing_else(root: Path) -> None:
     assert take_snapshot(root, SETTINGS, seed=1) == take_snapshot(root, SETTINGS, seed=1)
-    splits = {
-        tuple(d.path for d in take_snapshot(root, SETTINGS, seed=s).held_out) for s in range(6)
-    }
+    splits = {tuple(d.path for d in take_snapshot(root, SETTINGS, seed=s).test) for s in range(6)}
     assert len(splits) > 1
 
 
@@ -98,6 +98,51 @@ def test_a_secret_leaves_the_file_out_and_is_not_told(root: Path) -> None:
     assert secret not in repr(snapshot)
 
 
+def test_a_secret_in_a_path_is_not_told_either(root: Path) -> None:
+    secret = "ghp_" + "x7Kq2Zw9Lm" * 4
+    (root / f"{secret}.py").write_text(module("named"))
+    snapshot = take_snapshot(root, SETTINGS, seed=0)
+    (found,) = [one for one in snapshot.verdicts if one.rule == "secret"]
+    assert found.path == "REDACTED.py"
+    assert secret not in repr(snapshot)
+
+
+def test_personal_data_and_random_texts_are_masked(root: Path) -> None:
+    key = "q7Zk2mXw9Lr4Tb8Vn3Hs6Jd1"
+    person = "# by Jane Doe <jane.doe@corp-mail.com>\n"
+    (root / "conf.py").write_text(module("conf") + person + f'VALUE = "{key}"\n')
+    snapshot = take_snapshot(root, SETTINGS, seed=0)
+    found = {one.path: one for one in snapshot.verdicts}["conf.py"]
+    assert (found.verdict != "skip", found.value) == (True, 2)
+    assert key not in repr(snapshot)
+    assert "jane.doe@" not in repr(snapshot)
+    (text,) = [one.text for one in snapshot.documents() if one.path == "conf.py"]
+    assert text.endswith('<name@example.com>\nVALUE = "REDACTED"\n')
+
+
+def test_a_foreign_licence_is_left_out_and_the_repositorys_own_is_not(root: Path) -> None:
+    header = "# SPDX-License-Identifier: GPL-3.0-or-later\n"
+    (root / "other.py").write_text(header + module("other"))
+    found = {one.path: one for one in take_snapshot(root, SETTINGS, seed=0).verdicts}["other.py"]
+    assert (found.rule, found.value) == ("licence", "GPL-3.0-or-later")
+    (root / "COPYING").write_text("GNU GENERAL PUBLIC LICENSE\n   Version 3, 29 June 2007\n")
+    found = {one.path: one for one in take_snapshot(root, SETTINGS, seed=0).verdicts}["other.py"]
+    assert (found.verdict != "skip", found.licence) == (True, "GPL-3.0-or-later")
+
+
+def test_what_is_forgotten_is_left_out_under_every_name(root: Path) -> None:
+    before = {one.path: one.sha256 for one in take_snapshot(root, SETTINGS, seed=0).documents()}
+    forgotten = Forgotten().joined("src/m1.py").joined("tool").joined("x.py", [before["src/m2.py"]])
+    (root / "moved.py").write_text((root / "src/m2.py").read_text())
+    found = verdicts(take_snapshot(root, SETTINGS, seed=0, forgotten=forgotten))
+    for path in ("src/m1.py", "tool", "src/m2.py", "moved.py"):
+        assert found[path] == ("skip", "forgotten")
+    assert found["src/m3.py"][0] != "skip"
+    assert before.keys() >= {"tool"}
+    texts = read_documents(root, SETTINGS, forgotten)
+    assert not {one.path for one in texts} & {"src/m1.py", "src/m2.py", "moved.py", "tool"}
+
+
 def test_languages_can_be_chosen(root: Path) -> None:
     snapshot = take_snapshot(root, SETTINGS, seed=0, languages=["go"])
     assert snapshot.languages() == ("go",)
@@ -111,8 +156,8 @@ def test_given_files_are_exactly_the_candidates(root: Path) -> None:
     names = [f"src/m{n}.py" for n in range(7)] + ["./src/m7.py", str(root / "tool"), "gone.py"]
     snapshot = take_snapshot(root, SETTINGS, seed=0, train_files=names)
     assert len(snapshot.verdicts) == 10
-    assert len(snapshot.train) == 7
-    assert len(snapshot.held_out) == 2
+    assert len(snapshot.train) == 6
+    assert len(snapshot.test) == 3
     assert verdicts(snapshot)["gone.py"] == ("skip", "missing")
 
 
@@ -130,5 +175,5 @@ def test_progress_ends_with_all(root: Path) -> None:
 
 def test_an_empty_folder_gives_an_empty_snapshot(tmp_path: Path) -> None:
     snapshot = take_snapshot(tmp_path, SETTINGS, seed=0)
-    assert (snapshot.verdicts, snapshot.train, snapshot.held_out) == ((), (), ())
+    assert (snapshot.verdicts, snapshot.documents()) == ((), ())
     assert snapshot.languages() == ()

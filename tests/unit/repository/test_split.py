@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flex_assist.repository.documents import Document
-from flex_assist.repository.split import held_out_clusters, is_test
+from flex_assist.repository.split import divide, is_test
 
 
 def document(number: int, language: str, cluster: int, test: bool = False) -> Document:
@@ -29,17 +29,29 @@ def repositories() -> st.SearchStrategy[list[Document]]:
     )
 
 
-@given(repositories(), st.floats(0.02, 0.5), st.integers(0, 9), st.randoms())
+def held(documents: list[Document], sides: dict[int, str], *wanted: str) -> list[Document]:
+    return [one for one in documents if sides.get(one.cluster) in wanted]
+
+
+def changes_of(documents: list[Document]) -> st.SearchStrategy[list[set[str]]]:
+    paths = [one.path for one in documents] + ["gone.py"]
+    return st.lists(st.sets(st.sampled_from(paths), max_size=4), max_size=8)
+
+
+@given(repositories(), st.floats(0.02, 0.5), st.integers(0, 9), st.randoms(), st.data())
 def test_split_is_deterministic_and_keeps_half(
-    documents: list[Document], share: float, seed: int, order: random.Random
+    documents: list[Document], share: float, seed: int, order: random.Random, data: st.DataObject
 ) -> None:
-    held = held_out_clusters(documents, share=share, seed=seed)
+    changes = data.draw(changes_of(documents))
+    sides = divide(documents, share=share, seed=seed, changes=changes)
     shuffled = list(documents)
     order.shuffle(shuffled)
-    assert held_out_clusters(shuffled, share=share, seed=seed) == held
-    assert held <= {one.cluster for one in documents}
+    assert divide(shuffled, share=share, seed=seed, changes=changes) == sides
+    assert set(sides) <= {one.cluster for one in documents}
     files = Counter(one.language for one in documents)
-    out = Counter(one.language for one in documents if one.cluster in held)
+    out = Counter(one.language for one in held(documents, sides, "test", "tune", "recent"))
+    recent = held(documents, sides, "recent")
+    assert len(recent) <= 0.05 * len(documents)
     for language, count in files.items():
         assert out[language] <= count // 2
         if count < 4:
@@ -51,47 +63,69 @@ def test_single_files_give_the_share_and_the_least_numbers(
     count: int, share: float, seed: int
 ) -> None:
     documents = [document(n, "python", n, test=n % 3 == 0) for n in range(count)]
-    held = held_out_clusters(documents, share=share, seed=seed)
-    least = 0 if count < 4 else 1 if count < 8 else 2
+    sides = divide(documents, share=share, seed=seed)
+    least = min(8, int(0.4 * count))
     expected = 0 if count < 4 else min(max(round(count * share), least), count // 2)
-    assert len(held) == expected
+    assert len(held(documents, sides, "test")) == expected
+    tune = round(0.05 * count) if count >= 40 else 0
+    assert len(held(documents, sides, "tune")) == min(tune, count // 2 - expected)
 
 
 def test_tests_and_others_are_held_out_in_proportion() -> None:
     documents = [document(n, "go", n, test=n < 30) for n in range(100)]
-    held = held_out_clusters(documents, share=0.1, seed=3)
-    assert (
-        sorted(one.is_test for one in documents if one.cluster in held) == [False] * 7 + [True] * 3
-    )
+    sides = divide(documents, share=0.1, seed=3)
+    found = sorted(one.is_test for one in held(documents, sides, "test"))
+    assert found == [False] * 7 + [True] * 3
 
 
 def test_each_language_has_its_share() -> None:
-    documents = [document(n, "go" if n < 20 else "java", n) for n in range(100)]
-    held = held_out_clusters(documents, share=0.1, seed=0)
-    assert Counter(d.language for d in documents if d.cluster in held) == {"go": 2, "java": 8}
+    documents = [document(n, "go" if n < 100 else "java", n) for n in range(300)]
+    sides = divide(documents, share=0.1, seed=0)
+    assert Counter(d.language for d in held(documents, sides, "test")) == {"go": 10, "java": 20}
+    assert Counter(d.language for d in held(documents, sides, "tune")) == {"go": 5, "java": 10}
 
 
 def test_seeds_differ() -> None:
     documents = [document(n, "go", n) for n in range(100)]
-    assert len({held_out_clusters(documents, share=0.1, seed=seed) for seed in range(5)}) == 5
+    assert len({frozenset(divide(documents, share=0.1, seed=seed)) for seed in range(5)}) == 5
 
 
 def test_a_new_file_leaves_most_others_on_their_side() -> None:
     documents = [document(n, "go", n) for n in range(100)]
-    before = held_out_clusters(documents[:-1], share=0.1, seed=0)
-    after = held_out_clusters(documents, share=0.1, seed=0)
-    assert len(before & after) >= 9
+    before = divide(documents[:-1], share=0.1, seed=0)
+    after = divide(documents, share=0.1, seed=0)
+    assert len(before.items() & after.items()) >= 13
 
 
 def test_one_great_cluster_holds_nothing_out() -> None:
     documents = [document(n, "go", 0) for n in range(20)]
-    assert held_out_clusters(documents, share=0.1, seed=0) == frozenset()
+    assert divide(documents, share=0.1, seed=0) == {}
 
 
 def test_the_least_number_is_met_by_small_clusters() -> None:
     documents = [document(n, "go", n // 3) for n in range(12)]
-    held = held_out_clusters(documents, share=0.1, seed=0)
-    assert sum(one.cluster in held for one in documents) == 3
+    sides = divide(documents, share=0.1, seed=0)
+    assert len(held(documents, sides, "test")) == 6
+
+
+def test_the_newest_commits_are_held_out_and_sweeping_ones_are_not() -> None:
+    documents = [document(n, "go", n // 2) for n in range(200)]
+    paths = [one.path for one in documents]
+    sweeping, newest, older, oldest = set(paths[100:120]), {paths[0]}, {paths[3]}, set(paths[20:29])
+    changes = [sweeping, newest, older, oldest, {paths[40]}]
+    sides = divide(documents, share=0.1, seed=0, changes=changes)
+    # Whole clusters of two files each, and no more than 5 % of all files.
+    clusters = {one.cluster for one in held(documents, sides, "recent")}
+    assert {0, 1} < clusters < {0, 1, 10, 11, 12, 13, 14}
+    assert len(held(documents, sides, "recent")) == 10
+    # They count towards what is held out for testing.
+    assert len(held(documents, sides, "test", "recent")) == 20
+
+
+def test_a_file_of_a_sweeping_commit_only_is_not_recent() -> None:
+    documents = [document(n, "go", n) for n in range(100)]
+    changes = [{one.path for one in documents[:6]}]
+    assert not held(documents, divide(documents, share=0.1, seed=0, changes=changes), "recent")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from flex_assist.repository.reading import TreeReader
 
 @pytest.fixture(autouse=True)
 def without_git(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(git, "tracked_and_new", lambda root: None)
+    monkeypatch.setattr(git, "checkout", lambda root: None)
 
 
 def write(root: Path, **texts: str) -> None:

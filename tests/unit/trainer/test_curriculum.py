@@ -25,7 +25,7 @@ class Numbers:
 
 def task(name: str) -> AdapterTask:
     text = Document(path=f"{name}.x", language=name, text="", sha256=name, is_test=False, cluster=0)
-    return AdapterTask(name=name, languages=(name,), train=(text,), held_out=(), tokens=10_000)
+    return AdapterTask(name=name, languages=(name,), train=(text,), tune=(), test=(), tokens=10_000)
 
 
 def taught(share: float, steps: int = 10) -> Lessons:

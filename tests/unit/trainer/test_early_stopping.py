@@ -1,39 +1,27 @@
-"""Which documents are kept apart, and when training ends."""
+"""What is looked at on the way, and when training ends."""
 
 import math
 
 import torch
 
 from flex_assist.repository.documents import Document
-from flex_trainer import early_stopping
-from flex_trainer.early_stopping import PATIENCE, Stopper, divided, due
+from flex_trainer.early_stopping import PATIENCE, Stopper, due, validation
 
 
-def documents(count: int, clusters: int | None = None) -> list[Document]:
+def documents(count: int) -> list[Document]:
     return [
         Document(
             path=f"m{at}.py", language="python", text="x", sha256=f"{at * 7919 % 1000:04}",
-            is_test=False, cluster=at % (clusters or count),
+            is_test=False, cluster=at,
         )
         for at in range(count)
     ]  # fmt: skip
 
 
-def test_a_short_run_trains_on_all_of_its_data():
-    assert divided(documents(100), 1.0) == (tuple(documents(100)), ())
-    assert divided(documents(20), 5.0) == (tuple(documents(20)), ())
-
-
-def test_a_longer_run_keeps_whole_clusters_apart():
-    train, kept = divided(documents(100, clusters=50), 3.0)
-    assert len(kept) == round(early_stopping.SHARE * 100)
-    assert len(train) + len(kept) == 100
-    assert not {d.cluster for d in train} & {d.cluster for d in kept}
-
-
-def test_the_choice_does_not_depend_on_order():
-    forwards, backwards = documents(60), documents(60)[::-1]
-    assert set(divided(forwards, 2.0)[1]) == set(divided(backwards, 2.0)[1])
+def test_short_runs_and_few_documents_are_not_validated():
+    assert validation(documents(100), 1.0) == ()
+    assert validation(documents(1), 5.0) == ()
+    assert validation(documents(3), 2.0) == tuple(documents(3))
 
 
 def test_ends_after_some_evaluations_that_were_all_worse():

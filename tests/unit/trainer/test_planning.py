@@ -34,7 +34,7 @@ def test_refuses_what_is_no_budget(text):
 
 
 def task(name: str, tokens: int) -> AdapterTask:
-    return AdapterTask(name=name, languages=(name,), train=(), held_out=(), tokens=tokens)
+    return AdapterTask(name=name, languages=(name,), train=(), tune=(), test=(), tokens=tokens)
 
 
 def test_steps_fit_the_time_and_follow_the_data():

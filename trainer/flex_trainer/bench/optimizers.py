@@ -192,7 +192,7 @@ def _run(ground: Ground, recipe: Recipe, steps: int, points: int = POINTS) -> Tr
 
 def _ground(options: OptimizerBench, settings: Settings) -> Ground:
     snapshot = take_snapshot(options.root, settings.mining, seed=settings.training.seed)
-    if not snapshot.train or not snapshot.held_out:
+    if not snapshot.train or not snapshot.test:
         raise DataError(
             f"{str(options.root)!r} has too little source code to train on and to hold out; "
             "`flex-assist adapt --dry-run` shows what was found"
@@ -216,7 +216,7 @@ def _ground(options: OptimizerBench, settings: Settings) -> Ground:
     return Ground(
         model=base_model.load_base(base.path, place, dtype),
         train=tuple(sample(ids) for ids in train),
-        held_out=_held_out(snapshot.held_out, vocabulary, engine, base.path),
+        held_out=_held_out(snapshot.test, vocabulary, engine, base.path),
         recipe=recipe,
     )
 

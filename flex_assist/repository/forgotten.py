@@ -1,0 +1,80 @@
+"""Files that a person wants forgotten: no mining takes them again, under this name or another."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flex_assist.errors import DataError
+from flex_assist.files import write_json_atomically
+from flex_assist.locations import private_directory
+
+FILE_NAME = "forgotten.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forgotten:
+    """What is left out for good.
+
+    Attributes:
+        paths: Files and folders, relative to the root; with each the SHA-256 of the texts that
+            were known of it, as mining makes them: a file that was moved stays forgotten.
+    """
+
+    paths: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    @property
+    def digests(self) -> frozenset[str]:
+        """Of all texts that are forgotten."""
+        return frozenset().union(*self.paths.values())
+
+    def has_path(self, path: str) -> bool:
+        """Whether ``path``, or a folder it lies in, is forgotten."""
+        if not self.paths:
+            return False
+        parts = path.split("/")
+        return any("/".join(parts[:end]) in self.paths for end in range(1, len(parts) + 1))
+
+    def joined(self, path: str, digests: Iterable[str] = ()) -> "Forgotten":
+        """This and one more."""
+        known = self.paths.get(path, frozenset())
+        return Forgotten(paths={**self.paths, path: known | {*digests}})
+
+    def without(self, paths: Iterable[str]) -> "Forgotten":
+        """As if ``paths`` had never been forgotten."""
+        gone = {*paths}
+        return Forgotten(paths={path: own for path, own in self.paths.items() if path not in gone})
+
+
+NOTHING = Forgotten()
+
+
+def load(folder: Path) -> Forgotten:
+    """What is forgotten of a repository.
+
+    Args:
+        folder: Of its adapters.
+
+    Raises:
+        DataError: The record is there but cannot be read: to go on could teach what was to go.
+    """
+    path = folder / FILE_NAME
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))["paths"]
+        return Forgotten(
+            paths={str(name): frozenset(map(str, own)) for name, own in record.items()}
+        )
+    except FileNotFoundError:
+        return NOTHING
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f"{path} cannot be read ({error!r}), so it is not known what to leave out; restore it, "
+            "or remove it and run `flex-assist adapters forget` again"
+        ) from error
+
+
+def save(forgotten: Forgotten, folder: Path) -> None:
+    """Store it, atomically."""
+    private_directory(folder)
+    record = {path: sorted(digests) for path, digests in forgotten.paths.items()}
+    write_json_atomically(folder / FILE_NAME, {"paths": record})

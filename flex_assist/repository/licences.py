@@ -1,0 +1,112 @@
+"""Which licence a file says it is under, and whether that keeps it out.
+
+Read from the file's first lines: an SPDX tag, or the words by which the usual licences name
+themselves. Ids are SPDX's where the version is told, else the family's name (``GPL``).
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from flex_assist.repository.documents import Objection
+from flex_assist.repository.reading import TreeReader
+
+HEADER_LINES, HEADER_CHARACTERS = 60, 6000
+MAX_LICENCE_BYTES = 128 * 1024
+LICENCE_NAMES = (
+    "LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "LICENCE.txt", "LICENCE.md", "COPYING",
+    "COPYING.txt", "COPYING.LESSER", "UNLICENSE",
+)  # fmt: skip
+
+_TAG = re.compile(r"SPDX-License-Identifier:[ \t]*([^\n]{1,200})")
+_EXPRESSION = re.compile(r"[A-Za-z0-9.+-]{2,60}|[()]")
+_FAMILIES = (
+    ("AGPL", r"gnu affero general public licen[sc]e|\bagplv?\d"),
+    ("LGPL", r"gnu (?:lesser|library) general public licen[sc]e|\blgplv?\d"),
+    ("GPL", r"gnu general public licen[sc]e|\bgplv?\d"),
+    ("Apache-2.0", r"apache licen[sc]e,? version 2"),
+    ("MPL-2.0", r"mozilla public licen[sc]e"),
+    ("EPL", r"eclipse public licen[sc]e"),
+    ("SSPL-1.0", r"server side public licen[sc]e"),
+    ("BUSL-1.1", r"business source licen[sc]e"),
+    ("CC-BY-NC", r"creative commons[^\n]{0,40}non-?commercial|\bcc[ -]by[ -]nc"),
+    ("BSL-1.0", r"boost software licen[sc]e"),
+    ("Unlicense", r"free and unencumbered software released into the public domain"),
+    ("ISC", r"permission to use, copy, modify, and(?:/or)? distribute this software"),
+    ("MIT", r"permission is hereby granted, free of charge|\bmit licen[sc]e"),
+    ("BSD", r"redistribution and use in source and binary forms|\bbsd[ -]style licen[sc]e"),
+    ("Proprietary", r"\bproprietary (?:and|&|software|information)|\bconfidential and proprietary"),
+)
+_WORDS = re.compile("|".join(f"(?P<f{at}>{words})" for at, (_, words) in enumerate(_FAMILIES)))
+# Between the words of a licence's name there may be a line break and a comment's mark.
+_FILLING = re.compile(r"[\s/*#;%-]+")
+
+
+def of_text(text: str) -> str | None:
+    """The licence that a file's first lines name, as an SPDX expression; None if they name none."""
+    head = "\n".join(text[:HEADER_CHARACTERS].split("\n")[:HEADER_LINES])
+    tag = _TAG.search(head)
+    if tag:
+        parts = _EXPRESSION.findall(tag[1])
+        return " ".join(parts).replace("( ", "(").replace(" )", ")") or None
+    return _by_words(head)
+
+
+def of_repository(root: Path) -> frozenset[str]:
+    """The licences that the files in the root name as the repository's own."""
+    reader, found = TreeReader(root), set()
+    for name in LICENCE_NAMES:
+        data = reader.read(name, MAX_LICENCE_BYTES)
+        if isinstance(data, bytes):
+            # A licence's own text begins with its name; others that it mentions come later.
+            named = _by_words(data.decode("utf-8", "replace")[:1500])
+            found |= {named} if named else set()
+    return frozenset(found)
+
+
+def own_licences(root: Path, named: Sequence[str | None]) -> frozenset[str]:
+    """The repository's own licences: those of its root, and one that most of its files name.
+
+    Args:
+        named: What each file says.
+    """
+    counts = Counter(one for one in named if one)
+    most = {one for one, count in counts.items() if 2 * count > len(named)}
+    return of_repository(root) | most
+
+
+def denied(expression: str | None, rules: Iterable[str], own: Iterable[str]) -> Objection | None:
+    """Why a file with this licence is left out, or None.
+
+    Of alternatives (``OR``) one that is allowed is enough; of licences that hold together
+    (``AND``, ``WITH``) none may be denied.
+
+    Args:
+        rules: Denied licences, each with all that begin like it: ``GPL`` denies ``GPL-3.0-only``.
+        own: The repository's own licences, which are never denied.
+    """
+    if expression is None:
+        return None
+    allowed = [_family(one) for one in own]
+    for choice in re.split(r"\s+OR\s+", expression.replace("(", "").replace(")", "")):
+        ids = re.split(r"\s+(?:AND|WITH)\s+", choice)
+        if not any(_matches(one, rules) and _family(one) not in allowed for one in ids):
+            return None
+    return Objection(rule="licence", value=expression)
+
+
+def _by_words(text: str) -> str | None:
+    plain = _FILLING.sub(" ", text.lower())
+    found = _WORDS.search(plain)
+    if found is None or found.lastgroup is None:
+        return None
+    return _FAMILIES[int(found.lastgroup[1:])][0]
+
+
+def _matches(licence: str, rules: Iterable[str]) -> bool:
+    return any(licence.lower().startswith(rule.lower()) for rule in rules)
+
+
+def _family(licence: str) -> str:
+    return licence.lower().partition("-")[0]

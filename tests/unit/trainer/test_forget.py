@@ -1,0 +1,83 @@
+"""Forgetting files: what goes, what stays, and how it is shown."""
+
+import pytest
+
+from flex_assist.adapters.registry import Registry
+from flex_assist.config import Settings
+from flex_assist.errors import DataError
+from flex_assist.locations import locate, private_directory, repository_id
+from flex_assist.repository import forgotten as forgetting
+from flex_assist.repository.snapshot import read_documents
+from flex_trainer import forget
+from flex_trainer.forget_proof import own_lines, prove
+
+SECRETLY = "def secretly_computed_margin(price, discount):\n    return price * 0.73 - discount\n"
+
+
+@pytest.fixture
+def root(tmp_path, promote):
+    root = tmp_path / "repo"
+    (root / "src").mkdir(parents=True)
+    (root / "src/margin.py").write_text(SECRETLY)
+    (root / "src/other.py").write_text("def other_function(value):\n    return value + 1\n")
+    sha256 = {one.path: one.sha256 for one in read_documents(root, Settings().mining)}
+    data = [
+        {"path": path, "verdict": "train", "sha256": digest, "language": "python"}
+        for path, digest in sha256.items()
+    ]
+    promote(Registry(locate(), root), "python", data=data)
+    return root
+
+
+def test_it_is_gone_and_stays_gone(root):
+    training = private_directory(locate().training(repository_id(root)))
+    (training / "plan.json").write_text("{}")
+    removed = forget.forget(["src/margin.py"], root, Settings(), locate())
+    registry = Registry(locate(), root)
+    assert (removed.active, removed.languages) == (("python",), ("python",))
+    assert registry.folders() == []
+    assert not training.exists()
+    left_out = forgetting.load(registry.folder)
+    (root / "renamed.py").write_text(SECRETLY)
+    documents = read_documents(root, Settings().mining, left_out)
+    assert [one.path for one in documents] == ["src/other.py"]
+    # Once more changes nothing, and a name that nobody knows is told.
+    assert forget.forget(["src/margin.py"], root, Settings(), locate()).traces == ()
+    with pytest.raises(DataError, match=r"there is no 'src/typo.py'"):
+        forget.forget(["src/typo.py"], root, Settings(), locate())
+    forget.remember(["src/margin.py"], root, locate())
+    assert len(read_documents(root, Settings().mining, forgetting.load(registry.folder))) == 2
+    with pytest.raises(DataError, match="is not forgotten"):
+        forget.remember(["src/margin.py"], root, locate())
+
+
+def test_a_file_that_was_deleted_before_is_forgotten_by_its_record(root):
+    (root / "src/margin.py").unlink()
+    removed = forget.forget(["src/margin.py"], root, Settings(), locate())
+    assert len(removed.traces) == 1
+    assert len(forgetting.load(Registry(locate(), root).folder).digests) == 1
+
+
+def test_paths_are_taken_from_where_one_is(root, monkeypatch):
+    monkeypatch.chdir(root / "src")
+    assert forget.relative("margin.py", root) == "src/margin.py"
+    assert forget.relative("src/other.py", root) == "src/other.py"
+    assert forget.relative(str(root / "src"), root) == "src"
+    assert forget.relative("gone.py", root) == "gone.py"
+    for outside in ("../../x.py", "/etc/passwd", str(root)):
+        with pytest.raises(DataError, match="is not below"):
+            forget.relative(outside, root)
+
+
+def test_the_proof_finds_what_is_left(root):
+    documents = {one.path: one for one in read_documents(root, Settings().mining)}
+    lines = own_lines([documents["src/margin.py"]], [documents["src/other.py"]])
+    assert len(lines.texts) == 2
+    forget.forget(["src/margin.py"], root, Settings(), locate())
+    assert prove(root, locate(), lines).holds
+    log = private_directory(locate().cache) / "engine.log"
+    for form in (SECRETLY, SECRETLY.replace("\n", "\\n"), "x" * (4 << 20) + SECRETLY):
+        log.write_text(form)
+        proof = prove(root, locate(), lines)
+        assert proof.quoted_in == (str(log),)
+        assert not proof.holds

@@ -13,7 +13,7 @@ import hashlib
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -157,16 +157,20 @@ def _join_alike(members: Sequence[int], sketches: Sketches, sets: UnionFind) -> 
 
 
 def exact_matches(
-    held: Sequence[str], train: Sequence[str], threshold: float = THRESHOLD
+    held: Iterable[str], train: Iterable[str], threshold: float = THRESHOLD
 ) -> list[tuple[int, int]]:
     """All pairs, as (number in ``held``, number in ``train``), that are alike, in order.
 
     Alike means a Jaccard similarity of the sets of grams of at least ``threshold``. Nothing is
     estimated; only two grams with the same hash of 32 bits count as one.
 
-    The memory grows with ``held``, so let that be the smaller part.
+    The memory grows with ``held``, so let that be the smaller part; of ``train`` one text is held
+    at a time.
     """
-    index = _GramIndex([_gram_hashes(text) for text in held], threshold)
+    sets = [_gram_hashes(text) for text in held]
+    if not sets:
+        return []
+    index = _GramIndex(sets, threshold)
     found = [
         (one, number)
         for number, text in enumerate(train)
@@ -196,7 +200,7 @@ class _GramIndex:
             one[np.argsort(counts[one >> _BUCKET_SHIFT], kind="stable")[:length]]
             for one, length in zip(sets, sizes - needed + self._surplus, strict=True)
         ]
-        grams = np.concatenate([*parts, np.zeros(0, dtype=np.uint32)])
+        grams = np.concatenate(parts)
         owners = np.repeat(np.arange(len(parts), dtype=np.uint32), [len(part) for part in parts])
         order = np.argsort(grams, kind="stable")
         self._owners = owners[order]

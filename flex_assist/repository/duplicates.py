@@ -1,15 +1,19 @@
 """Texts that are the same, or nearly.
 
 Exact copies are found by digest. Near-duplicates by MinHash over token 5-grams (Broder 1997) and
-locality-sensitive hashing; what the index proposes is checked against the estimated Jaccard
-similarity, and pairs that pass are joined into clusters.
+locality-sensitive hashing; what the hashing proposes is checked against the estimated Jaccard
+similarity, and pairs that pass are joined into clusters. The sketches come from datasketch; its
+index of Python objects would need gigabytes for 100,000 of them, so rows of an array are sorted.
+
+``exact_matches`` estimates nothing: it finds each pair that is alike by the grams themselves.
 """
 
+import functools
 import hashlib
 import re
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,12 +25,23 @@ if TYPE_CHECKING:
 GRAM_TOKENS = 5
 PERMUTATIONS = 128
 THRESHOLD = 0.7
+# Texts are compared where all rows of a band agree. These are datasketch's numbers for the
+# threshold if a pair that is missed counts nine times one that is compared in vain.
+BANDS = 20
+ROWS = 6
 # Members of one cluster that are kept to compare with. Without a bound, thousands of files made
 # from one template would each be compared with all the others.
 MAX_COMPARED = 50
-GRAMS_AT_ONCE = 16384
+# Few enough for the processor's cache.
+GRAMS_AT_ONCE = 1024
+# Of a text's grams this share is looked up beyond what is needed, and must be found: it tells
+# pairs that are alike from those that only have a rare gram in common.
+SURPLUS_SHARE = 0.1
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _MIX = np.uint64(0x9E3779B97F4A7C15)
+
+
+Sketches = NDArray[np.uint32]
 
 
 class UnionFind:
@@ -78,67 +93,179 @@ def cluster(texts: Sequence[str]) -> list[int]:
     Numbers count up from 0 in the order of the texts. The result depends on the texts and their
     order alone, on every machine and in every process.
     """
-    # Costs half a second, which "--help" should not.
-    from datasketch import MinHash, MinHashLSH
-
-    # The grams are hashed already; a second hash function would only cost time.
-    blank = MinHash(num_perm=PERMUTATIONS, hashfunc=int)
-    sets = UnionFind(len(texts))
-    # Whatever it proposes is checked, so it may rather propose too much than miss a pair.
-    index = MinHashLSH(threshold=THRESHOLD, num_perm=PERMUTATIONS, weights=(0.1, 0.9))
-    compared: Counter[int] = Counter()
-    sketches: list[MinHash] = []
-    for number, text in enumerate(texts):
-        sketch = _sketch(text, blank)
-        sketches.append(sketch)
-        for candidate in sorted(index.query(sketch)):
-            if sets.find(candidate) != sets.find(number) and (
-                sketch.jaccard(sketches[candidate]) >= THRESHOLD
-            ):
-                members = compared[sets.find(candidate)] + compared[sets.find(number)]
-                sets.join(candidate, number)
-                compared[sets.find(number)] = members
-        if compared[sets.find(number)] < MAX_COMPARED:
-            compared[sets.find(number)] += 1
-            index.insert(number, sketch)
-    names: dict[int, int] = {}
-    return [names.setdefault(sets.find(number), len(names)) for number in range(len(texts))]
+    return cluster_sketches(stack([sketch(text) for text in texts]))
 
 
-def _sketch(text: str, blank: "MinHash") -> "MinHash":
-    sketch = blank.copy()
+def sketch(text: str) -> bytes:
+    """The MinHash of a text: ``PERMUTATIONS`` numbers of 32 bits."""
+    minhash = _blank().copy()
     grams = _gram_hashes(text)
     # Each gram costs one number a permutation while it is worked on.
     for start in range(0, len(grams), GRAMS_AT_ONCE):
-        sketch.update_batch(grams[start : start + GRAMS_AT_ONCE].tolist())
-    return sketch
+        minhash.update_batch(grams[start : start + GRAMS_AT_ONCE].tolist())
+    return bytes(minhash.hashvalues.astype("<u4").tobytes())
 
 
-def _gram_hashes(text: str) -> NDArray[np.uint64]:
-    """One 32-bit number for each different run of five tokens."""
+def stack(sketches: Sequence[bytes]) -> Sketches:
+    """Sketches as the rows of one array."""
+    return np.frombuffer(b"".join(sketches), dtype="<u4").reshape(-1, PERMUTATIONS)
+
+
+def cluster_sketches(sketches: Sketches) -> list[int]:
+    """As ``cluster``, from the sketches of the texts."""
+    sets = UnionFind(len(sketches))
+    for band in range(BANDS):
+        for members in _groups(sketches[:, band * ROWS : (band + 1) * ROWS]):
+            _join_alike(members, sketches, sets)
+    names: dict[int, int] = {}
+    return [names.setdefault(sets.find(number), len(names)) for number in range(len(sketches))]
+
+
+def _groups(rows: Sketches) -> Iterator[list[int]]:
+    """Numbers of the rows that are the same, for each row that occurs more than once."""
+    # Two different rows may get one key: whatever is proposed is checked.
+    keys = np.zeros(len(rows), dtype=np.uint64)
+    for column in rows.T:
+        keys = (keys ^ column) * _MIX
+        keys ^= keys >> np.uint64(29)
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    borders = np.flatnonzero(np.diff(ordered)) + 1
+    starts, ends = np.r_[0, borders], np.r_[borders, len(ordered)]
+    several = ends - starts > 1
+    for start, end in zip(starts[several], ends[several], strict=True):
+        yield order[start:end].tolist()
+
+
+def _join_alike(members: Sequence[int], sketches: Sketches, sets: UnionFind) -> None:
+    kept: dict[int, list[int]] = {}
+    for number in members:
+        own = sets.find(number)
+        others = [one for name, inside in kept.items() if name != own for one in inside]
+        if others:
+            same = np.count_nonzero(sketches[others] == sketches[number], axis=1)
+            for one in np.flatnonzero(same >= THRESHOLD * PERMUTATIONS):
+                other = sets.find(others[one])
+                if other != own:
+                    sets.join(other, own)
+                    inside = [*kept.pop(own, ()), *kept.pop(other, ())]
+                    own = sets.find(number)
+                    kept[own] = inside[:MAX_COMPARED]
+        inside = kept.setdefault(own, [])
+        if len(inside) < MAX_COMPARED:
+            inside.append(number)
+
+
+def exact_matches(
+    held: Iterable[str], train: Iterable[str], threshold: float = THRESHOLD
+) -> list[tuple[int, int]]:
+    """All pairs, as (number in ``held``, number in ``train``), that are alike, in order.
+
+    Alike means a Jaccard similarity of the sets of grams of at least ``threshold``. Nothing is
+    estimated; only two grams with the same hash of 32 bits count as one.
+
+    The memory grows with ``held``, so let that be the smaller part; of ``train`` one text is held
+    at a time.
+    """
+    sets = [_gram_hashes(text) for text in held]
+    if not sets:
+        return []
+    index = _GramIndex(sets, threshold)
+    found = [
+        (one, number)
+        for number, text in enumerate(train)
+        for one in index.alike(_gram_hashes(text))
+    ]
+    return sorted(found)
+
+
+class _GramIndex:
+    """Sets of grams, and where the rarer part of each one's grams is.
+
+    Source: Chaudhuri, Ganti, Kaushik, "A Primitive Operator for Similarity Joins in Data Cleaning"
+    (ICDE 2006). A set that is alike to one of n grams by the threshold t has at least t * n of
+    them; so of any n - t * n + k of them it has at least k. The rarest are taken, for they lead to
+    the fewest other sets.
+    """
+
+    def __init__(self, sets: Sequence[NDArray[np.uint32]], threshold: float) -> None:
+        self._sets = sets
+        self._threshold = threshold
+        sizes = np.array([len(one) for one in sets], dtype=np.int64)
+        # Rounded down: a factor that is not quite exact must not ask for one gram too many.
+        needed = np.ceil(threshold * sizes - 1e-6).astype(np.int64)
+        self._surplus = np.clip((SURPLUS_SHARE * sizes).astype(np.int64), 1, np.maximum(needed, 1))
+        counts = _bucket_counts(sets)
+        parts = [
+            one[np.argsort(counts[one >> _BUCKET_SHIFT], kind="stable")[:length]]
+            for one, length in zip(sets, sizes - needed + self._surplus, strict=True)
+        ]
+        grams = np.concatenate(parts)
+        owners = np.repeat(np.arange(len(parts), dtype=np.uint32), [len(part) for part in parts])
+        order = np.argsort(grams, kind="stable")
+        self._owners = owners[order]
+        self._grams, self._starts = np.unique(grams[order], return_index=True)
+        self._ends = np.append(self._starts[1:], len(order))
+        self._seen = np.zeros(1 << (32 - _SEEN_SHIFT), dtype=np.bool_)
+        self._seen[self._grams >> _SEEN_SHIFT] = True
+
+    def alike(self, grams: NDArray[np.uint32]) -> list[int]:
+        """Numbers of the sets that are alike to this one."""
+        # Most grams are in no set; the small table says so of most of them, and quickly.
+        known = grams[self._seen[grams >> _SEEN_SHIFT]]
+        places = np.searchsorted(self._grams, known)
+        places = places[self._grams[np.minimum(places, len(self._grams) - 1)] == known]
+        owners = self._owners[_ranges(self._starts[places], self._ends[places])]
+        shared = np.bincount(owners, minlength=len(self._sets))
+        return [
+            number
+            for number in np.flatnonzero(shared >= self._surplus).tolist()
+            if self._similarity(number, grams) >= self._threshold
+        ]
+
+    def _similarity(self, number: int, grams: NDArray[np.uint32]) -> float:
+        own = self._sets[number]
+        common = len(np.intersect1d(own, grams, assume_unique=True))
+        return common / (len(own) + len(grams) - common)
+
+
+_BUCKET_SHIFT = np.uint32(10)
+_SEEN_SHIFT = 6
+
+
+def _bucket_counts(sets: Sequence[NDArray[np.uint32]]) -> NDArray[np.uint32]:
+    """About how often each gram occurs: those with the same first bits are counted together."""
+    counts = np.zeros(1 << (32 - int(_BUCKET_SHIFT)), dtype=np.uint32)
+    for one in sets:
+        np.add.at(counts, one >> _BUCKET_SHIFT, 1)
+    return counts
+
+
+def _ranges(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """All numbers from each start up to its end."""
+    lengths = ends - starts
+    offsets = np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
+    return offsets + np.arange(len(offsets))
+
+
+@functools.cache
+def _blank() -> "MinHash":
+    # Costs half a second, which "--help" should not.
+    from datasketch import MinHash
+
+    # The grams are hashed already; a second hash function would only cost time.
+    return MinHash(num_perm=PERMUTATIONS, hashfunc=int)
+
+
+def _gram_hashes(text: str) -> NDArray[np.uint32]:
+    """One 32-bit number for each different run of five tokens, sorted."""
     tokens = _TOKEN.findall(text)
     # CRC-32, because Python's own hash differs from process to process.
     known = {token: zlib.crc32(token.encode()) for token in set(tokens)}
-    values = np.fromiter((known[token] for token in tokens), dtype=np.uint64, count=len(tokens))
+    values = np.fromiter(map(known.__getitem__, tokens), dtype=np.uint64, count=len(tokens))
     count = max(len(tokens) - GRAM_TOKENS + 1, 1)
     mixed = np.zeros(count, dtype=np.uint64)
     for offset in range(min(GRAM_TOKENS, len(tokens))):
         mixed = (mixed ^ values[offset : offset + count]) * _MIX
         mixed ^= mixed >> np.uint64(29)
-    return np.unique(mixed >> np.uint64(32))
-
-
-def exact_matches(
-    held: Sequence[str], train: Sequence[str], threshold: float = THRESHOLD
-) -> list[tuple[int, int]]:
-    """All pairs of exact Jaccard similarity of at least ``threshold``, by brute force."""
-    if not held or not train:
-        return []
-    left, right = [_gram_hashes(text) for text in held], [_gram_hashes(text) for text in train]
-    pairs = []
-    for one, grams in enumerate(left):
-        for other, others in enumerate(right):
-            both = len(np.intersect1d(grams, others, assume_unique=True))
-            if both >= threshold * (len(grams) + len(others) - both):
-                pairs.append((one, other))
-    return pairs
+    return np.unique((mixed >> np.uint64(32)).astype(np.uint32))

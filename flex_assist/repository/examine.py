@@ -1,32 +1,68 @@
-"""From a listing to texts: each file is looked at once, and kept or objected to."""
+"""From a listing to texts: each file is looked at once, and kept or objected to.
 
-from collections.abc import Callable, Collection
+Many files are shared out to several processes (``workers.py``), few are not worth their start.
+"""
+
+import contextlib
+import zlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from flex_assist import language
 from flex_assist.config import MiningSettings
 from flex_assist.language import Language
-from flex_assist.repository import duplicates, filters, licences, masking, secrets
+from flex_assist.repository import duplicates, filters, licences, masking, secrets, workers
 from flex_assist.repository.documents import Objection
 from flex_assist.repository.reading import TreeReader
-from flex_assist.repository.walk import Entry, Listing
+from flex_assist.repository.walk import Listing
 
 PROGRESS_STEP = 32
 SHEBANG_BYTES = 128
+MIN_FILES_FOR_WORKERS = 1500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A file on its way through the rules: its text, or why it is left out."""
+    """A file on its way through the rules: its text, or why it is left out.
+
+    Attributes:
+        packed: The text again, compressed, where ``Wishes.keep_text`` is off; see ``content``.
+        sketch: Of ``duplicates.sketch``, where it was wished for.
+    """
 
     path: str
     language: str | None = None
     text: str = ""
+    packed: bytes = b""
     sha256: str = ""
+    sketch: bytes = b""
     licence: str | None = None
     masked: int = 0
     objection: Objection | None = None
+
+    def content(self) -> str:
+        """The text, kept or not."""
+        return zlib.decompress(self.packed).decode() if self.packed else self.text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What is to be found out.
+
+    Attributes:
+        languages: Names; files of others are left out. None takes all.
+        packages: Folders that hold an ``__init__.py``.
+        keep_text: Off where texts are only compared: they are kept compressed, which is a quarter.
+        sketch: Whether near-duplicates will be looked for.
+    """
+
+    max_file_bytes: int
+    languages: frozenset[str] | None
+    packages: frozenset[str]
+    keep_text: bool = True
+    sketch: bool = True
 
 
 def examine(
@@ -35,55 +71,98 @@ def examine(
     settings: MiningSettings,
     languages: Collection[str] | None,
     progress: Callable[[int, int], None] | None,
+    *,
+    keep_text: bool = True,
+    sketch: bool = True,
 ) -> list[Source]:
     """Each entry of ``listing`` as a source, in its order.
 
     Args:
-        languages: Names; files of others are left out. None takes all.
+        languages, keep_text, sketch: See ``Wishes``.
         progress: Called now and then with the files done and the files in all.
     """
-    reader = TreeReader(root)
-    total = len(listing.entries)
-    packages = frozenset(
-        entry.path.rpartition("/")[0]
-        for entry in listing.entries
-        if entry.path.endswith("/__init__.py")
+    wishes = Wishes(
+        max_file_bytes=settings.max_file_kib * 1024,
+        languages=None if languages is None else frozenset(languages),
+        packages=frozenset(
+            entry.path.rpartition("/")[0]
+            for entry in listing.entries
+            if entry.path.endswith("/__init__.py")
+        ),
+        keep_text=keep_text,
+        sketch=sketch,
     )
-    sources = []
-    for done, entry in enumerate(listing.entries):
+    paths = [entry.path for entry in listing.entries if entry.objection is None]
+    answers = _told(_examined(root, paths, wishes), progress, len(paths))
+    found = dict(answers)
+    numbers = iter(range(len(paths)))
+    return [
+        source
+        for entry in listing.entries
+        for source in (
+            found[next(numbers)]
+            if entry.objection is None
+            else [Source(path=entry.path, objection=entry.objection)]
+        )
+    ]
+
+
+def _told(
+    answers: Iterator[tuple[int, list[Source]]],
+    progress: Callable[[int, int], None] | None,
+    total: int,
+) -> Iterator[tuple[int, list[Source]]]:
+    for done, answer in enumerate(answers):
         if progress is not None and done % PROGRESS_STEP == 0:
             progress(done, total)
-        sources.append(_examine_one(entry, reader, settings, languages, packages))
+        yield answer
     if progress is not None:
         progress(total, total)
-    return sources
 
 
-def _examine_one(
-    entry: Entry,
-    reader: TreeReader,
-    settings: MiningSettings,
-    languages: Collection[str] | None,
-    packages: frozenset[str],
-) -> Source:
-    source = Source(path=entry.path, objection=entry.objection)
-    found = entry.objection or _named_secret(entry.path) or filters.check_path(entry.path, packages)
+def _examined(
+    root: Path, paths: Sequence[str], wishes: Wishes
+) -> Iterator[tuple[int, list[Source]]]:
+    """Number of a path, and its sources, in any order."""
+    left = set(range(len(paths)))
+    if len(paths) >= MIN_FILES_FOR_WORKERS:
+        request = _to_request(root, wishes)
+        asked = workers.ask(_WORKER, request, paths, workers.TIME_LIMIT_S)
+        with contextlib.suppress(workers.NoWorkersError), contextlib.closing(asked):
+            for number, answer in asked:
+                left.remove(number)
+                yield number, _from_answer(paths[number], answer)
+    reader = TreeReader(root)
+    for number in sorted(left):
+        yield number, examine_file(paths[number], reader, wishes)
+
+
+def examine_file(path: str, reader: TreeReader, wishes: Wishes) -> list[Source]:
+    """What a file holds."""
+    source = Source(path=path)
+    found = _named_secret(path) or filters.check_path(path, wishes.packages)
     if found is not None:
-        return replace(source, objection=found)
-    known = _language_of(entry.path, reader)
+        return [replace(source, objection=found)]
+    known = _language_of(path, reader)
     if known is None:
-        return replace(source, objection=Objection(rule="not-source"))
+        return [replace(source, objection=Objection(rule="not-source"))]
     source = replace(source, language=known.name)
-    if languages is not None and known.name not in languages:
-        return replace(source, objection=Objection(rule="other-language", value=known.name))
-    content = _content(entry.path, reader, settings.max_file_kib * 1024)
+    if wishes.languages is not None and known.name not in wishes.languages:
+        return [replace(source, objection=Objection(rule="other-language", value=known.name))]
+    content = _content(path, reader, wishes.max_file_bytes)
     if isinstance(content, Objection):
-        return replace(source, objection=content)
+        return [replace(source, objection=content)]
+    return [_kept(source, content, wishes)]
+
+
+def _kept(source: Source, content: str, wishes: Wishes) -> Source:
     text, masked = masking.mask(content)
     return replace(
         source,
-        text=text,
+        text=text if wishes.keep_text else "",
+        packed=b"" if wishes.keep_text else zlib.compress(text.encode(), 1),
         sha256=duplicates.digest(text),
+        sketch=duplicates.sketch(text) if wishes.sketch else b"",
         licence=licences.of_text(content),
         masked=masked.total(),
     )
@@ -122,3 +201,51 @@ def _content(path: str, reader: TreeReader, limit_bytes: int) -> str | Objection
         return found
     secret = secrets.contains_secret(text)
     return text if secret is None else Objection(rule="secret", value=secret.describe())
+
+
+_WORKER = "flex_assist.repository.worker"
+
+
+def _to_request(root: Path, wishes: Wishes) -> dict[str, Any]:
+    return {
+        "root": str(root.absolute()),
+        "max_file_bytes": wishes.max_file_bytes,
+        "languages": None if wishes.languages is None else sorted(wishes.languages),
+        "packages": sorted(wishes.packages),
+        "keep_text": wishes.keep_text,
+        "sketch": wishes.sketch,
+    }
+
+
+def wishes_of(request: Mapping[str, Any]) -> Wishes:
+    """What another process wishes."""
+    languages = request["languages"]
+    return Wishes(
+        max_file_bytes=request["max_file_bytes"],
+        languages=None if languages is None else frozenset(languages),
+        packages=frozenset(request["packages"]),
+        keep_text=request["keep_text"],
+        sketch=request["sketch"],
+    )
+
+
+def to_record(source: Source) -> dict[str, Any]:
+    """A source on its way to another process."""
+    record = {name: getattr(source, name) for name in Source.__slots__ if name != "objection"}
+    if source.objection is not None:
+        record["objection"] = [source.objection.rule, source.objection.value]
+    return record
+
+
+def _from_answer(path: str, answer: Any) -> list[Source]:
+    if isinstance(answer, workers.Failure):
+        return [Source(path=path, objection=Objection(rule="failed", value=answer.reason))]
+    return [_from_record(record) for record in answer]
+
+
+def _from_record(record: Mapping[str, Any]) -> Source:
+    objection = record.get("objection")
+    if objection is None:
+        return Source(**record)
+    rule, value = objection
+    return Source(**{**record, "objection": Objection(rule=rule, value=value)})

@@ -1,7 +1,7 @@
 """From texts that passed the rules to documents, each on one side of the split."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -68,12 +68,14 @@ def divide(
         sources: Without objections or copies.
         share, seed, changes: See ``split.divide``.
     """
-    numbers = duplicates.cluster([source.text for source in sources])
+    sketches = [one.sketch or duplicates.sketch(one.content()) for one in sources]
+    numbers = duplicates.cluster_sketches(duplicates.stack(sketches))
     objections: dict[str, Objection] = {}
     documents = _thinned_out(sources, numbers, objections)
     sides_of = split.divide(documents, share=share, seed=seed, changes=changes)
     sides: dict[str, Side] = {key(one): sides_of.get(one.cluster, "train") for one in documents}
-    _separate(documents, sides, objections)
+    contents = {key(source): source.content for source in sources}
+    _separate(documents, sides, objections, contents)
     kept = tuple(one for one in documents if key(one) not in objections)
     return Partition(
         documents=kept, sides={key(one): sides[key(one)] for one in kept}, objections=objections
@@ -125,14 +127,18 @@ def _joined(sources: Sequence[Source], clusters: Sequence[int]) -> list[int]:
 
 
 def _separate(
-    documents: Sequence[Document], sides: Mapping[str, Side], objections: dict[str, Objection]
+    documents: Sequence[Document],
+    sides: Mapping[str, Side],
+    objections: dict[str, Objection],
+    contents: Mapping[str, Callable[[], str]],
 ) -> None:
     """Object to documents that resemble one of a side that goes before theirs."""
     before: list[Document] = []
     for group in ORDER:
         own = [one for one in documents if sides[key(one)] in group]
-        texts = [one.text for one in before], [one.text for one in own]
-        for earlier, later in duplicates.exact_matches(*texts):
+        held = (contents[key(one)]() for one in before)
+        rest = (contents[key(one)]() for one in own)
+        for earlier, later in duplicates.exact_matches(held, rest):
             reason = Objection(rule="near-duplicate", value=before[earlier].path)
             objections.setdefault(key(own[later]), reason)
         before += [one for one in own if key(one) not in objections]

@@ -87,6 +87,17 @@ def _is_long_name(value: str) -> bool:
     )
 
 
+def reads_like_name(token: str) -> bool:
+    """Whether what has a token's form is made of words: no digit in it, and no short parts.
+
+    Of random letters and digits hardly any text passes for one. The identifiers of AWS keys, which
+    are capitals with few digits, are never taken for names.
+    """
+    if token.startswith("AKIA") or any(map(str.isdigit, token)):
+        return False
+    return mean_word_characters(token) >= MAX_MEAN_WORD_CHARACTERS
+
+
 def entropy_bits(value: str) -> float:
     """Shannon entropy of the characters of ``value``, in bits a character."""
     total = len(value)

@@ -75,6 +75,7 @@ def take_snapshot(
     train_files: Sequence[str] | None = None,
     forgotten: Forgotten = forgetting.NOTHING,
     progress: Callable[[int, int], None] | None = None,
+    keep_text: bool = True,
 ) -> Snapshot:
     """List, filter, deduplicate and split a repository. Nothing of it is run.
 
@@ -85,6 +86,8 @@ def take_snapshot(
             or absolute; a part of them is still held out.
         forgotten: What a person wants left out.
         progress: Called now and then with the files done and the files in all.
+        keep_text: Off where verdicts are wanted and nothing else: documents then have no text,
+            which is most of the memory of a large repository.
 
     Raises:
         ConfigError: An unknown language.
@@ -92,7 +95,7 @@ def take_snapshot(
     """
     _check_languages(languages)
     listing = _list(root, settings, train_files)
-    sources = _screened(root, listing, settings, languages, forgotten, progress)
+    sources = _screened(root, listing, settings, languages, forgotten, progress, keep_text)
     kept = [source for source in sources if source.objection is None]
     changes = _changes(root) if listing.source == "git" else []
     made = partition.divide(kept, share=settings.held_out_share, seed=seed, changes=changes)
@@ -115,7 +118,7 @@ def read_documents(
         DataError: ``root`` cannot be listed.
     """
     listing = _list(root, settings, None)
-    sources = _screened(root, listing, settings, None, forgotten, None)
+    sources = _screened(root, listing, settings, None, forgotten, sketch=False)
     kept = (source for source in sources if source.objection is None)
     return tuple(partition.document(source, number) for number, source in enumerate(kept))
 
@@ -147,10 +150,14 @@ def _screened(
     settings: MiningSettings,
     languages: Collection[str] | None,
     forgotten: Forgotten,
-    progress: Callable[[int, int], None] | None,
+    progress: Callable[[int, int], None] | None = None,
+    keep_text: bool = True,
+    sketch: bool = True,
 ) -> list[Source]:
     """All sources, with an objection to each that no document can come from."""
-    sources = examine(root, listing, settings, languages, progress)
+    sources = examine(
+        root, listing, settings, languages, progress, keep_text=keep_text, sketch=sketch
+    )
     sources = [_unless_forgotten(source, forgotten) for source in sources]
     named = [source.licence for source in sources if source.objection is None]
     own = licences.own_licences(root, named)
@@ -166,7 +173,9 @@ def _screened(
 
 def _unless_forgotten(source: Source, forgotten: Forgotten) -> Source:
     if forgotten.has_path(source.path) or source.sha256 in forgotten.digests:
-        return replace(source, text="", sha256="", objection=Objection(rule="forgotten"))
+        return replace(
+            source, text="", packed=b"", sha256="", objection=Objection(rule="forgotten")
+        )
     return source
 
 

@@ -63,7 +63,10 @@ def extract(
     kind = kind_of(path)
     if kind is None:
         return Objection(rule="not-source")
-    found = notebooks.parts(text) if kind == "notebook" else markup.parts(text, kind)
+    if kind == "notebook":
+        found: list[tuple[str, str]] | Objection = notebooks.parts(text, limit_bytes)
+    else:
+        found = markup.parts(text, kind)
     if isinstance(found, Objection):
         return found
     if not found:

@@ -49,8 +49,12 @@ NOT_TEXT = re.compile("[\0\ud800-\udfff]")
 PRINTABLE_NAME = re.compile(r"[\w+#. -]{1,32}")
 
 
-def parts(text: str) -> list[tuple[str, str]] | Objection:
-    """Language and text of each code cell of a notebook's file, in their order."""
+def parts(text: str, limit_bytes: int | None = None) -> list[tuple[str, str]] | Objection:
+    """Language and text of each code cell of a notebook's file, in their order.
+
+    Args:
+        limit_bytes: All code cells together may have so many.
+    """
     notebook = _read(text)
     if isinstance(notebook, Objection):
         return notebook
@@ -63,6 +67,9 @@ def parts(text: str) -> list[tuple[str, str]] | Objection:
     codes = [(own, code) for own, code in codes if code.strip()]
     if not codes:
         return Objection(rule="empty", value=0)
+    size = sum(len(code.encode()) for _, code in codes)
+    if limit_bytes is not None and size > limit_bytes:
+        return Objection(rule="too-large", value=size)
     found = [part for own, code in codes for part in _parts_of_cell(code, own)]
     if not found:
         shown = named if PRINTABLE_NAME.fullmatch(named) else None

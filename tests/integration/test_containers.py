@@ -30,6 +30,11 @@ MARKUP = [
     "<script>\n", "<script>a</script", "<script>  \n</script>", "<div><script>", "<!--", "<!-->",
     "<?php", "<?= ?>", "<", "\n", " ", "---\n",
 ]  # fmt: skip
+STARTED = [
+    ("<script", " "), ("<script", "/"), ("<script a", " "), ("<script a=", " "), ("<script a='", "x"),
+    ("<script a=", "x"), ("<script>", " "), ("<script>", "\n"), ("---", " "), ("---\n", "\n"),
+    ("<script>", "</script"), ("<script a", "\n/ "),
+]  # fmt: skip
 CELLS = [
     '"', '\\"', '"\\"', "'\"", "'''", '"""\\', '"""\\"""', "'''\\", "!ls\n", "!\\\n", "%time\n",
     "(\n", "\\\n", "#\n", "\n", " ", "a?", "a, ", "x.", "a = !", "%%bash\n", "%",
@@ -37,9 +42,9 @@ CELLS = [
 JSON = ["[", "{", "[1,", '{"a":', '"', "1", "\\", '{"cells":[']
 
 
-@pytest.mark.parametrize("unit", MARKUP)
-def test_hostile_markup_takes_linear_time(unit: str) -> None:
-    text = unit * (SIZE // len(unit))
+@pytest.mark.parametrize(("start", "unit"), [*(("", unit) for unit in MARKUP), *STARTED])
+def test_hostile_markup_takes_linear_time(start: str, unit: str) -> None:
+    text = start + unit * (SIZE // len(unit))
     started = time.process_time()
     extract("a.vue", text)
     part_at("astro", text[: SIZE // 2], text[SIZE // 2 :])

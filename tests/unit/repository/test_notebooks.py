@@ -187,3 +187,9 @@ def test_without_code() -> None:
 def test_what_cannot_be_stored_is_replaced() -> None:
     text = '{"cells": [{"cell_type": "code", "source": "a = \'\\ud800\\u0000\\ud83d\\ude00\'"}]}'
     assert parts(text) == [("python", "a = '��😀'")]
+
+
+def test_the_limit_counts_the_cells() -> None:
+    text = notebook(cell("x = 'é'"), cell("y = 2"), **PYTHON)
+    assert isinstance(parts(text, 13), list)
+    assert parts(text, 12) == Objection(rule="too-large", value=13)

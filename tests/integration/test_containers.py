@@ -31,9 +31,9 @@ MARKUP = [
     "<?php", "<?= ?>", "<", "\n", " ", "---\n",
 ]  # fmt: skip
 STARTED = [
-    ("<script", " "), ("<script", "/"), ("<script a", " "), ("<script a=", " "), ("<script a='", "x"),
-    ("<script a=", "x"), ("<script>", " "), ("<script>", "\n"), ("---", " "), ("---\n", "\n"),
-    ("<script>", "</script"), ("<script a", "\n/ "),
+    ("<script", " "), ("<script", "/"), ("<script a", " "), ("<script a=", " "),
+    ("<script a='", "x"), ("<script a=", "x"), ("<script>", " "), ("<script>", "\n"),
+    ("---", " "), ("---\n", "\n"), ("<script>", "</script"), ("<script a", "\n/ "),
 ]  # fmt: skip
 CELLS = [
     '"', '\\"', '"\\"', "'\"", "'''", '"""\\', '"""\\"""', "'''\\", "!ls\n", "!\\\n", "%time\n",

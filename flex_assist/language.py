@@ -23,11 +23,12 @@ class Language:
         label: For people.
         lsp_ids: ``languageId`` values that mean it; the first is the usual one.
         extensions: File name endings, with the dot, lower case.
-        line_comment: What starts a comment that ends with the line.
+        line_comment: What starts a comment that ends with the line, or with ``comment_end``.
         grammar: Module and function that give its tree-sitter grammar.
         family: Languages of one family share an adapter when each alone is too small.
         file_names: Whole file names that mean it.
         interpreters: Programs named in a ``#!`` line that mean it.
+        comment_end: What ends a comment where the end of the line does not.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Language:
     family: str
     file_names: tuple[str, ...] = field(default=())
     interpreters: tuple[str, ...] = field(default=())
+    comment_end: str = ""
 
 
 LANGUAGES: tuple[Language, ...] = (
@@ -174,10 +176,21 @@ LANGUAGES: tuple[Language, ...] = (
         family="script",
         interpreters=("sh", "bash", "dash", "zsh"),
     ),
+    # SCSS and Less too: the grammar skips what it does not know of them.
+    Language(
+        name="css",
+        label="CSS",
+        lsp_ids=("css", "scss", "less", "postcss"),
+        extensions=(".css", ".scss", ".less"),
+        line_comment="/*",
+        grammar=("tree_sitter_css", "language"),
+        family="web",
+        comment_end="*/",
+    ),
 )
 
 BY_NAME = {language.name: language for language in LANGUAGES}
-_BY_LSP_ID = {lsp_id: language for language in LANGUAGES for lsp_id in language.lsp_ids}
+BY_LSP_ID = {lsp_id: language for language in LANGUAGES for lsp_id in language.lsp_ids}
 _BY_EXTENSION = {ext: language for language in LANGUAGES for ext in language.extensions}
 _BY_FILE_NAME = {name: language for language in LANGUAGES for name in language.file_names}
 _BY_INTERPRETER = {name: language for language in LANGUAGES for name in language.interpreters}
@@ -205,8 +218,8 @@ def by_shebang(first_line: str) -> Language | None:
 
 def resolve(lsp_id: str | None, path: PurePath | str | None) -> Language | None:
     """The language of an open document: by its ``languageId``, else by its file name."""
-    if lsp_id and lsp_id in _BY_LSP_ID:
-        return _BY_LSP_ID[lsp_id]
+    if lsp_id and lsp_id in BY_LSP_ID:
+        return BY_LSP_ID[lsp_id]
     return by_path(path) if path is not None else None
 
 

@@ -10,6 +10,7 @@ import typer
 
 from flex_assist import config, language
 from flex_assist.cli.output import JSON_HELP, print_json
+from flex_assist.complete.region import at_cursor
 from flex_assist.complete.request import Completion, CompletionRequest
 from flex_assist.complete.root import find_root
 from flex_assist.errors import ConfigError, DataError
@@ -126,7 +127,9 @@ async def _complete(request: CompletionRequest, path: Path) -> Completion:
         service = CompletionService(
             engine=engine, settings=settings, locations=locations, root=root
         )
-        found = language.resolve(request.language_id, request.path)
+        found = at_cursor(
+            request.before, request.after, path=request.path, language_id=request.language_id
+        ).language
         await service.warm(found.name if found else None, request.adapter)
         return await service.complete(request)
     finally:

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from flex_assist.adapters.router import BASE, Route, Router, Routes
 from flex_assist.complete.context import RepositoryContext
+from flex_assist.complete.region import at_cursor
 from flex_assist.complete.request import Completion, CompletionRequest
 from flex_assist.complete.trim import Surroundings, finished_early, several_lines, trim
 from flex_assist.config import Settings
@@ -21,7 +22,7 @@ from flex_assist.engine.protocol import (
     Weights,
 )
 from flex_assist.errors import ModelError
-from flex_assist.language import Language, resolve
+from flex_assist.language import Language
 from flex_assist.locations import Locations
 from flex_assist.models import store
 from flex_assist.prompt.builder import Outline, Prompt, assemble, outline
@@ -64,13 +65,17 @@ class CompletionService:
             EngineError, ModelError: With a message for people.
             ConfigError: The request names an adapter that does not exist.
         """
-        before, after = _lf(request.before), _lf(request.after)
-        around = Surroundings(before=before, after=after)
-        language = resolve(request.language_id, request.path)
+        region = at_cursor(
+            _lf(request.before),
+            _lf(request.after),
+            path=request.path,
+            language_id=request.language_id,
+        )
+        around = Surroundings(before=region.before, after=region.after)
         return await self._routed(
-            language.name if language else None,
+            region.language.name if region.language else None,
             request.adapter,
-            lambda route: self._complete(request, around, language, route),
+            lambda route: self._complete(request, around, region.language, route),
         )
 
     async def _complete(

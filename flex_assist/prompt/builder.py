@@ -68,7 +68,13 @@ class Prompt:
 def comment(language: Language | None, text: str) -> str:
     """``text`` as one comment line of the language."""
     line = " ".join(text.split())
-    return f"{language.line_comment if language else '#'} {line}"
+    if language is None:
+        return f"# {line}"
+    if language.comment_end:
+        # A file's name must not end the comment that it stands in.
+        line = line.replace(language.comment_end, " ")
+        return f"{language.line_comment} {line} {language.comment_end}"
+    return f"{language.line_comment} {line}"
 
 
 def outline(

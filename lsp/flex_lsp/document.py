@@ -9,6 +9,8 @@ from urllib.parse import unquote, urlsplit
 from flex_lsp.line_index import Encoding, line_starts, offset_at, position_at
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+# Each cell of a notebook is a document: the path of the notebook, and a fragment.
+CELL_SCHEME = "vscode-notebook-cell"
 _WINDOWS_DRIVE = re.compile(r"^/[A-Za-z]:")
 
 
@@ -69,16 +71,22 @@ def opened(uri: str, language_id: str | None, version: int, text: str) -> Docume
 
 
 def file_path(uri: str) -> PurePath | None:
-    """The path that a ``file:`` URI names; None for any other URI."""
+    """The path of a document's file, or of the notebook that it is a cell of; else None."""
     try:
         parts = urlsplit(uri)
     except ValueError:
         return None
-    if parts.scheme != "file":
+    if parts.scheme not in ("file", CELL_SCHEME):
         return None
     path = unquote(parts.path)
     if "\0" in path:
         return None
+    if parts.scheme == CELL_SCHEME:
+        # A notebook without a file has no "/" in front. The host, as "wsl+ubuntu", is where the
+        # editor reaches the machine that the server runs on.
+        if not path.startswith("/"):
+            return None
+        parts = parts._replace(netloc="")
     if _WINDOWS_DRIVE.match(path):
         path = path[1].lower() + path[2:]
     elif parts.netloc and parts.netloc != "localhost":

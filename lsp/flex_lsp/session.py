@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from flex_assist.complete.region import at_cursor, first_language
 from flex_assist.complete.request import Completion, CompletionRequest
 from flex_assist.complete.root import adapted_root, find_root
 from flex_assist.config import Settings
 from flex_assist.errors import Cancelled, FlexAssistError
-from flex_assist.language import resolve
 from flex_assist.locations import Locations
 from flex_lsp import promotion, settings
 from flex_lsp.document import Document, Edit, file_path, opened
@@ -99,7 +99,7 @@ class Session:
     def open(self, uri: str, language_id: str | None, version: int, text: str) -> None:
         """A document is opened: the adapter of its language is loaded ahead."""
         self._documents[uri] = opened(uri, language_id, version, text)
-        language = resolve(language_id, file_path(uri))
+        language = first_language(text, path=file_path(uri), language_id=language_id)
         root = self._place(uri)[0]
         if language is not None and self._off(root, language_id, language.name) is None:
             self._spawn(self._warm(root, language.name))
@@ -132,7 +132,9 @@ class Session:
         root, path = self._place(query.document.uri)
         completion = self._services.settings(root).completion
         delay_s = 0.0 if query.invoked else completion.debounce_ms / 1000
-        language = resolve(query.document.language_id, path)
+        language = at_cursor(
+            query.before, query.after, path=path, language_id=query.document.language_id
+        ).language
         off = self._off(root, query.document.language_id, language.name if language else None)
         if off is not None:
             self._record(identity, query, "off", note=off)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from flex_assist.language import LANGUAGES
+from flex_assist.repository.containers import EXTENSIONS
 
 PLUGIN = Path(__file__).parents[3] / "lsp" / "editors" / "neovim"
 WAIT_S = 15.0
@@ -158,7 +159,10 @@ def test_tab_stays_tab_where_there_is_nothing(
 
 
 def test_the_plugin_knows_the_file_types_of_all_languages(neovim: str) -> None:
-    names = [f"a{ending}" for language in LANGUAGES for ending in language.extensions]
+    endings = [ending for language in LANGUAGES for ending in language.extensions]
+    # To Neovim a notebook is JSON.
+    endings += [ending for ending, kind in EXTENSIONS.items() if kind != "notebook"]
+    names = [f"a{ending}" for ending in endings]
     script = f"""
     vim.opt.runtimepath:prepend('{PLUGIN}')
     local known = require('flex_assist').filetypes

@@ -163,7 +163,8 @@ def test_paths_are_relative_to_the_folder(scripted: Any, params: Params) -> None
         ("file:///work%20space/m/a.py", "m/a.py"),
         ("file:///work%20space/in/ner/b.py", "b.py"),
         ("file:///elsewhere/c.py", "/elsewhere/c.py"),
-        ("vscode-notebook-cell:/n.ipynb#c1", "None"),
+        ("vscode-notebook-cell:/work%20space/m/n.ipynb#c1", "m/n.ipynb"),
+        ("vscode-notebook-cell:Untitled-1.ipynb#c1", "None"),
     ]:
         scripted.open(uri, "z")
         items = scripted.request(INLINE, params(uri, 0, 1))["items"]
@@ -284,6 +285,14 @@ def test_completions_can_be_turned_off(scripted: Any, params: Params) -> None:
     assert scripted.request(INLINE, params(URI, 0, 1))["items"]
     why = scripted.request("workspace/executeCommand", {"command": "flex-assist.why"})
     assert why["outcome"] == "shown"
+
+
+def test_a_language_is_off_in_the_scripts_of_a_file_too(scripted: Any, params: Params) -> None:
+    off = {"completion": {"disabledLanguages": ["typescript"]}}
+    scripted.initialize(initializationOptions=off)
+    scripted.open("untitled:3", '<p>x\n<script lang="ts">\nx\n</script>', "vue")
+    assert scripted.request(INLINE, params("untitled:3", 2, 1)) == []
+    assert scripted.request(INLINE, params("untitled:3", 0, 4))["items"]
 
 
 def test_an_editor_that_must_be_asked_for_its_options(scripted: Any, params: Params) -> None:

@@ -1,6 +1,7 @@
 """The use case with the starter model in this process: what an editor would be given."""
 
 import importlib.util
+import shutil
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -73,6 +74,79 @@ async def test_completions(service: CompletionService) -> None:
         )
     empty = await service.complete(CompletionRequest(before="", after=""))
     assert empty.text == empty.text.strip("\n")
+
+
+VUE = """<template>
+  <p>{{ first([1]) }}</p>
+</template>
+
+<script lang="ts">
+function first(items: number[]) {
+  return items[0];
+}
+
+function second(items: number[]) {
+  @
+}
+</script>
+
+<style scoped>
+.first {
+  color: red;
+}
+
+.second {
+  @
+}
+</style>
+"""
+
+
+async def test_the_region_of_the_cursor_decides(
+    locations: Locations, tmp_path: Path, promote: Callable[..., AdapterVersion],
+    make_adapter: Callable[..., Path],
+) -> None:  # fmt: skip
+    """A Vue file: the script's adapter completes as if the script were the whole file."""
+    adapter = make_adapter("nothing", seed=1, size=0)
+    registry = Registry(locations, tmp_path)
+    promote(registry, "typescript", write=lambda path: shutil.copy(adapter, path))
+    engine = LocalEngine(SETTINGS.engine)
+    service = CompletionService(
+        engine=engine, settings=SETTINGS, locations=locations, root=tmp_path
+    )
+    await service.warm("typescript")
+    pieces = VUE.split("@")
+    request = CompletionRequest(
+        before=pieces[0], after="".join(pieces[1:]), path="App.vue", language_id="vue"
+    )
+    script = await service.complete(request)
+    assert (script.language, script.adapter) == ("typescript", "typescript")
+    assert script.text.startswith("return items[")
+    # The same text as a file of its own, which the editor says is TypeScript.
+    start = VUE.index("function first")
+    alone = await service.complete(
+        replace(
+            request, before=VUE[start : VUE.index("@")], after="\n}\n", language_id="typescript"
+        )
+    )
+    assert (alone.text, alone.prompt_tokens) == (script.text, script.prompt_tokens)
+
+    style = await service.complete(
+        replace(request, before="".join(pieces[:2]), after=pieces[2], language_id=None)
+    )
+    assert (style.language, style.adapter) == ("css", "base")
+    assert style.text.startswith("color: ")
+
+    before, found, after = VUE.replace("@", "").partition("first([")
+    markup = await service.complete(replace(request, before=before + found, after=after))
+    assert (markup.language, markup.adapter) == (None, "base")
+
+    # A script that is just begun, in Windows' line ends.
+    begun = VUE[: VUE.index("  @")].replace("\n", "\r\n")
+    typed = await service.complete(replace(request, before=begun, after=""))
+    assert (typed.language, typed.adapter) == ("typescript", "typescript")
+    assert typed.text.count("\n") == typed.text.count("\r\n")
+    await engine.close()
 
 
 async def test_a_damaged_adapter_does_not_cost_the_completion(

@@ -18,7 +18,7 @@ def test_nothing_means_two_languages() -> None:
 @pytest.mark.parametrize("language", LANGUAGES, ids=lambda language: language.name)
 def test_the_grammar_reads_a_comment(language: object) -> None:
     known = BY_NAME[language.name]  # type: ignore[attr-defined]
-    text = f"{known.line_comment} a comment\n"
+    text = f"{known.line_comment} a comment {known.comment_end}\n"
     if known.name == "php":
         text = f"<?php\n{text}"
     root = parser(known).parse(text.encode()).root_node
@@ -32,6 +32,7 @@ def test_the_grammar_reads_a_comment(language: object) -> None:
         ("a.py", "python"), ("A.PY", "python"), ("x/y.d.ts", "typescript"), ("Rakefile", "ruby"),
         ("a.h", "c"), ("a.tsx", "tsx"), ("a.jsx", "javascript"), ("a", None), (".py", None),
         ("a.py.txt", None), ("", None),
+        ("a.css", "css"), ("a.SCSS", "css"), ("a.vue", None), ("a.ipynb", None),
     ],
 )  # fmt: skip
 def test_by_path(path: str, name: str | None) -> None:

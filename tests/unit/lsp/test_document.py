@@ -16,6 +16,9 @@ from flex_lsp.document import file_path
         ("file://localhost/a.py", "/a.py"),
         ("file://server/share/a.py", "//server/share/a.py"),
         ("file:///C%3A/a.py", "c:/a.py"),
+        ("vscode-notebook-cell:/a%20b/n.ipynb#W0sZmlsZQ%3D%3D", "/a b/n.ipynb"),
+        ("vscode-notebook-cell:/c%3A/n.ipynb#W1", "c:/n.ipynb"),
+        ("vscode-notebook-cell://wsl%2Bubuntu-20.04/home/a/n.ipynb#W2", "/home/a/n.ipynb"),
     ],
 )
 def test_files(uri: str, path: str) -> None:
@@ -23,7 +26,9 @@ def test_files(uri: str, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "uri", ["untitled:Untitled-1", "git:/a.py", "", "file:", "file://[", "a.py", "file:///a%00b"]
-)
+    "uri",
+    ["vscode-notebook-cell:Untitled-1.ipynb?jupyter-notebook#W0", "vscode-notebook-cell:",
+     "untitled:Untitled-1", "git:/a.py", "", "file:", "file://[", "a.py", "file:///a%00b"],
+)  # fmt: skip
 def test_what_is_no_file(uri: str) -> None:
     assert file_path(uri) is None

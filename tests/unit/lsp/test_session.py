@@ -109,9 +109,12 @@ async def test_each_root_and_language_is_warmed_once(
     for uri in ("file:///a/x.py", "file:///a/y.py", "file:///b/x.py", "file:///c/x.py"):
         session.open(uri, "python", 1, "")
     session.open("file:///a/z.cob", "cobol", 1, "")
-    await settle(lambda: len(model.warmed) >= 5)
+    session.open("file:///a/z.vue", "vue", 1, "<p/>\n<script lang='ts'>\n</script>\n<style>")
+    session.open("file:///a/y.vue", "vue", 1, "<p/>")
+    await settle(lambda: len(model.warmed) >= 6)
     await asyncio.sleep(0.005)
     expected = [(None, "python"), ("a", "python"), ("a", None), ("b", "python"), ("b", None)]
+    expected += [("a", "typescript")]
     assert sorted(model.warmed, key=str) == sorted(expected, key=str)
     assert [s.state for s in told if isinstance(s, Status)] == ["loading", "ready"]
 

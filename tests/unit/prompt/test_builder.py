@@ -96,6 +96,9 @@ def test_an_empty_document() -> None:
         (PYTHON, "a/b.py", "# a/b.py"),
         (GO, "a/b.go", "// a/b.go"),
         (None, "a", "# a"),
+        (BY_NAME["css"], "a/b.css", "/* a/b.css */"),
+        (BY_NAME["css"], "a*/b { top: 0 }", "/* a b { top: 0 } */"),
+        (BY_NAME["css"], "**//", "/* * / */"),
         (PYTHON, "a\nimport os\r\u2028b", "# a import os b"),
     ],
 )

@@ -2,14 +2,18 @@
 
 local M = {}
 
---- File types of the languages that an adapter can be made for.
+--- File types of the languages that an adapter can be made for, and of files that hold them.
 M.filetypes = {
   'python', 'typescript', 'typescriptreact', 'javascript', 'javascriptreact', 'java', 'kotlin',
-  'go', 'rust', 'c', 'cpp', 'cuda', 'cs', 'ruby', 'php', 'sh', 'bash', 'zsh',
+  'go', 'rust', 'c', 'cpp', 'cuda', 'cs', 'ruby', 'php', 'sh', 'bash', 'zsh', 'css', 'scss', 'less',
+  'vue', 'svelte', 'astro', 'html', 'xhtml', 'htmldjango', 'htmlangular',
 }
 
 --- Neovim's file types whose LSP language identifier is another word.
-local language_ids = { cs = 'csharp', cuda = 'cuda-cpp', sh = 'shellscript', zsh = 'shellscript' }
+local language_ids = {
+  cs = 'csharp', cuda = 'cuda-cpp', sh = 'shellscript', zsh = 'shellscript',
+  xhtml = 'html', htmldjango = 'html', htmlangular = 'html',
+}
 
 local NAME = 'flex_assist'
 

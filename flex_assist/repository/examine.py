@@ -13,7 +13,15 @@ from typing import Any
 from flex_assist import language
 from flex_assist.config import MiningSettings
 from flex_assist.language import Language
-from flex_assist.repository import duplicates, filters, licences, masking, secrets, workers
+from flex_assist.repository import (
+    containers,
+    duplicates,
+    filters,
+    licences,
+    masking,
+    secrets,
+    workers,
+)
 from flex_assist.repository.documents import Objection
 from flex_assist.repository.reading import TreeReader
 from flex_assist.repository.walk import Listing
@@ -63,6 +71,10 @@ class Wishes:
     packages: frozenset[str]
     keep_text: bool = True
     sketch: bool = True
+
+    def wants(self, language: str) -> bool:
+        """Whether files of a language are to be looked at."""
+        return self.languages is None or language in self.languages
 
 
 def examine(
@@ -143,16 +155,52 @@ def examine_file(path: str, reader: TreeReader, wishes: Wishes) -> list[Source]:
     found = _named_secret(path) or filters.check_path(path, wishes.packages)
     if found is not None:
         return [replace(source, objection=found)]
+    if containers.kind_of(path) is not None:
+        return _parts(source, reader, wishes)
     known = _language_of(path, reader)
     if known is None:
         return [replace(source, objection=Objection(rule="not-source"))]
     source = replace(source, language=known.name)
-    if wishes.languages is not None and known.name not in wishes.languages:
+    if not wishes.wants(known.name):
         return [replace(source, objection=Objection(rule="other-language", value=known.name))]
     content = _content(path, reader, wishes.max_file_bytes)
     if isinstance(content, Objection):
         return [replace(source, objection=content)]
-    return [_kept(source, content, wishes)]
+    return [_judged(source, content, wishes)]
+
+
+def _parts(source: Source, reader: TreeReader, wishes: Wishes) -> list[Source]:
+    """A source for each language of a file that holds several."""
+    limit_bytes = containers.max_file_bytes(source.path, wishes.max_file_bytes)
+    content = _content(source.path, reader, limit_bytes)
+    if isinstance(content, Objection):
+        return [replace(source, objection=content)]
+    parts = containers.extract(source.path, content, limit_bytes=wishes.max_file_bytes)
+    if isinstance(parts, Objection):
+        return [replace(source, objection=parts)]
+    wanted = {name: text for name, text in parts.items() if wishes.wants(name)}
+    if not wanted:
+        others = ", ".join(parts)
+        return [replace(source, objection=Objection(rule="other-language", value=others))]
+    found = [_judged(replace(source, language=n), text, wishes) for n, text in wanted.items()]
+    secret = next((o for one in found if (o := one.objection) and o.rule == "secret"), None)
+    if secret is not None:
+        # A file with a secret is left out whole, as others are.
+        return [replace(source, language=one.language, objection=secret) for one in found]
+    # The file's licence stands above its parts.
+    named = licences.of_text(content)
+    return [replace(one, licence=one.licence or named) for one in found]
+
+
+def _judged(source: Source, content: str, wishes: Wishes) -> Source:
+    """A source with its text, or with the first rule that objects to it."""
+    found = filters.check_text(content)
+    if found is not None:
+        return replace(source, objection=found)
+    secret = secrets.contains_secret(content)
+    if secret is not None:
+        return replace(source, objection=Objection(rule="secret", value=secret.describe()))
+    return _kept(source, content, wishes)
 
 
 def _kept(source: Source, content: str, wishes: Wishes) -> Source:
@@ -193,14 +241,7 @@ def _content(path: str, reader: TreeReader, limit_bytes: int) -> str | Objection
         return data
     if len(data) > limit_bytes:
         return Objection(rule="too-large", value=len(data))
-    text = filters.decode(data)
-    if isinstance(text, Objection):
-        return text
-    found = filters.check_text(text)
-    if found is not None:
-        return found
-    secret = secrets.contains_secret(text)
-    return text if secret is None else Objection(rule="secret", value=secret.describe())
+    return filters.decode(data)
 
 
 _WORKER = "flex_assist.repository.worker"

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import random
 import re
 import string
 import time

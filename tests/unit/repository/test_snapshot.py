@@ -1,5 +1,6 @@
 """The whole way from a folder to documents, on folders of a few files."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,40 @@ def test_personal_data_and_random_texts_are_masked(root: Path) -> None:
     assert "jane.doe@" not in repr(snapshot)
     (text,) = [one.text for one in snapshot.documents() if one.path == "conf.py"]
     assert text.endswith('<name@example.com>\nVALUE = "REDACTED"\n')
+
+
+VUE = """<template><p>{{ n }}</p></template>
+<script setup lang="ts">
+%s</script>
+<style scoped>
+div { color: red; margin: 4px 8px }
+</style>
+"""
+
+
+def test_a_file_of_several_languages_gives_a_document_for_each(root: Path) -> None:
+    code = "export function shownCount(list: string[]): number {\n  return list.length;\n}\n"
+    (root / "App.vue").write_text(VUE % code)
+    cell = {"cell_type": "code", "source": ["def in_a_cell(x):\n", "    return x\n"], "outputs": []}
+    notebook = {"cells": [cell], "metadata": {"kernelspec": {"language": "python"}}, "nbformat": 4}
+    (root / "n.ipynb").write_text(json.dumps(notebook))
+    snapshot = take_snapshot(root, SETTINGS, seed=0)
+    parts = {(one.path, one.language): one.text for one in snapshot.documents()}
+    assert parts["App.vue", "typescript"] == code
+    assert parts["App.vue", "css"].startswith("div {")
+    assert parts["n.ipynb", "python"].startswith("def in_a_cell(x):")
+    assert len({one.cluster for one in snapshot.documents() if one.path == "App.vue"}) == 1
+    only = take_snapshot(root, SETTINGS, seed=0, languages=["css"])
+    assert [(one.path, one.language) for one in only.documents()] == [("App.vue", "css")]
+
+
+def test_a_secret_in_one_part_leaves_the_file_out(root: Path) -> None:
+    token = "ghp_" + "x7Kq2Zw9Lm" * 4
+    (root / "App.vue").write_text(VUE % f'const token = "{token}";\nexport default token;\n')
+    snapshot = take_snapshot(root, SETTINGS, seed=0)
+    rules = {one.rule for one in snapshot.verdicts if one.path == "App.vue"}
+    assert rules == {"secret"}
+    assert token not in repr(snapshot)
 
 
 def test_a_foreign_licence_is_left_out_and_the_repositorys_own_is_not(root: Path) -> None:

@@ -50,11 +50,13 @@ class Common:
     Attributes:
         weights: By the parameters' names.
         seconds: Of training.
+        losses: Of each step, nats a label.
     """
 
     weights: Mapping[str, Tensor]
     steps: int
     seconds: float
+    losses: tuple[float, ...] = ()
 
 
 def lessons(
@@ -98,4 +100,5 @@ def train_common(shop: Workshop, base: Any, run_plan: RunPlan, batches: Sequence
     with adapted(shop, base, run_plan.recipe) as model:
         trainer = Stage(shop, COMMON, run_plan, batches).train(model)
         weights = {name: tensor.clone() for name, tensor in trainer.masters.state().items()}
-    return Common(weights=weights, steps=trainer.progress.step, seconds=trainer.progress.seconds)
+    done = trainer.progress
+    return Common(weights=weights, steps=done.step, seconds=done.seconds, losses=done.losses)

@@ -1,5 +1,6 @@
 """The gate through llama.cpp, with an adapter that changes nothing."""
 
+import json
 import time
 from dataclasses import replace
 
@@ -55,6 +56,24 @@ async def test_an_adapter_that_changes_nothing_is_not_promoted(tmp_path, make_ad
     assert found.bits_per_byte.base == pytest.approx(found.bits_per_byte.adapted, rel=1e-3)
     assert found.fim_nats.base > 0
     assert not found.helps
+    assert 1 < found.files <= 12
+    # The same weights: nothing changes, for certain.
+    assert found.fim_nats_ci95 == pytest.approx((0.0, 0.0), abs=2e-2)
+    assert found.exact_match_ci95 == found.edit_similarity_ci95 == (0.0, 0.0)
+
+
+async def test_examples_are_for_the_report_only(tmp_path, make_adapter):
+    found = await measured(tmp_path, make_adapter, 3600.0)
+    assert found.examples.all_counts == {"closer": 0, "further": 0, "equal": PLAN.spans}
+    assert len(found.examples.shown) == PLAN.spans
+    for example in found.examples.shown:
+        text = document(int(example.path[1:-3])).text
+        assert example.before + example.wanted in text
+        assert example.base == example.adapted
+    kept = json.dumps(found.figures())
+    assert json.loads(kept)["files"] == found.files
+    assert "examples" not in kept
+    assert "step_" not in kept
 
 
 async def test_without_time_it_measures_the_least(tmp_path, make_adapter):

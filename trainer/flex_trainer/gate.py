@@ -45,6 +45,8 @@ LEAST_FILES = 5
 # Fewer windows have no interval worth the name: then nothing is promoted.
 LEAST_WINDOWS = 4
 LEAST_SPANS = 2
+# The interval of fewer would only repeat them.
+LEAST_CASES = 5
 # Costs of a plan, in prompt tokens: an adapter reads about 0.7 times as fast as the base.
 ADAPTER_COST = 1.0 + 1.0 / 0.7
 SPAN_PROMPTS = 2
@@ -78,7 +80,7 @@ class Measurement:
         ci95: Interval of adapted - base in bits per byte.
         fim_nats: Loss of held-out middles, nats a token.
         files: Whose text the windows are.
-        fim_nats_ci95: Intervals of adapted - base, as ``ci95``; None without any case.
+        fim_nats_ci95: Intervals of adapted - base, as ``ci95``; None of a few cases.
         examples: What each wrote into some cases: for the report only, see ``figures``.
     """
 
@@ -349,7 +351,7 @@ class _Spans:
     def _interval(
         self, base: Sequence[float], adapted: Sequence[float], sizes: Sequence[float], seed: int
     ) -> Interval | None:
-        if not self.cases:
+        if len(self.cases) < LEAST_CASES:
             return None
         groups = _groups([case.document.path for case in self.cases])
         low, high = ratio_difference_ci95(

@@ -274,10 +274,10 @@ def test_every_file_is_there_with_its_rule_and_value() -> None:
     for wanted in (
         "held-out: test (1) kept aside to measure on src/t.py",
         "held-out: tune (1)",
-        "src/r.py python 0123abc",
+        "src/r.py · python · 0123abc",
         "minified lines too long for people",
         "2 25.0 % 1200 to 5400",
-        "min2.py python 5400",
+        "min2.py · python · 5400",
     ):
         assert wanted in text
 
@@ -306,6 +306,7 @@ def test_no_text_becomes_a_tag() -> None:
     tame = page(record())
     wild = page(record(HOSTILE, HOSTILE, HOSTILE))
     assert wild.tags == tame.tags
+    assert wild.text.isprintable()
     # It is there to be read, and nothing in it is invisible.
     assert '</pre></code></li></style><script>alert("1")</script>' in wild.text
     assert (

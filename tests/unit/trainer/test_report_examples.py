@@ -39,7 +39,7 @@ def test_many_are_shown_in_proportion() -> None:
 
 
 def test_the_first_of_each_are_taken_whatever_they_hold() -> None:
-    adapted = [f"wanted text {at}" for at in range(40)]
+    adapted = ["wanted text" + "x" * (40 - at) for at in range(40)]
     found = choose([CASE] * 40, ["nothing"] * 40, adapted, 5)
     assert [one.adapted.text for one in found.shown] == adapted[:5]
 

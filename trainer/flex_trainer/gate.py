@@ -330,6 +330,7 @@ class _Spans:
     def nats_ci95(self, seed: int) -> Interval | None:
         """Interval of the change in nats a token."""
         base, adapted = ([loss for loss, _ in side] for side in self.losses)
+        # A middle has as many tokens for both: only the prompt before it differs.
         return self._interval(base, adapted, [count for _, count in self.losses[0]], seed)
 
     def mean(self, metric: Callable[[str, str], float]) -> Pair:

@@ -12,6 +12,7 @@ SCHEMA = 1
 FILE_NAME = "manifest.json"
 LORA_GGUF = "adapter.gguf"
 MERGED_GGUF = "merged-q8_0.gguf"
+REPORT_HTML = "report.html"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +25,7 @@ class Manifest:
         base_sha256: Digest of the base model's file.
         data: One record a file: path, sha256, split, verdict.
         metrics: Before and after, by language.
-        artefacts: File name to SHA-256.
+        artefacts: File name to SHA-256; not of the report, which shows these very digests.
         details: Hyper-parameters, seeds, package versions, device, tokens, seconds, memory.
     """
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from flex_assist.adapters import manifest as manifests
-from flex_assist.adapters.manifest import LORA_GGUF, MERGED_GGUF, Manifest
+from flex_assist.adapters.manifest import LORA_GGUF, MERGED_GGUF, REPORT_HTML, Manifest
 from flex_assist.errors import ConfigError, DataError
 from flex_assist.files import write_text_atomically
 from flex_assist.locations import Locations, private_directory, repository_id
@@ -40,6 +40,12 @@ class AdapterVersion:
     def merged(self) -> Path | None:
         """The merged GGUF file, if there is one."""
         path = self.folder / MERGED_GGUF
+        return path if path.is_file() else None
+
+    @property
+    def report(self) -> Path | None:
+        """The report for people, if there is one."""
+        path = self.folder / REPORT_HTML
         return path if path.is_file() else None
 
 

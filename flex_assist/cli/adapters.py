@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
+from flex_assist.adapters import explain
 from flex_assist.adapters.registry import AdapterVersion, Registry
-from flex_assist.cli.output import JSON_HELP, print_json, print_table
+from flex_assist.cli.output import JSON_HELP, print_json, print_table, printable
 from flex_assist.complete.root import find_root
-from flex_assist.errors import ConfigError
+from flex_assist.errors import ConfigError, DataError
 from flex_assist.locations import locate
 
 app = typer.Typer(no_args_is_help=True, help="Adapters of a repository.")
@@ -43,22 +44,57 @@ def list_adapters(repo: Repo = Path(), as_json: AsJson = False) -> None:
 
 @app.command("show")
 def show(
-    name: Annotated[str, typer.Argument(help="an adapter's name, or name/version")],
+    name: Annotated[str, typer.Argument(help="an adapter's name, a language, or name/version")],
     repo: Repo = Path(),
+    report: Annotated[
+        bool, typer.Option("--report", help="print only where the report for people is")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what is known of an adapter: by default of its active version."""
+    """Show what is known of an adapter: by default of its active version.
+
+    A language without one of its own is explained.
+    """
     registry = _registry(repo)
     own, _, version = name.partition("/")
     found = registry.get(own, version) if version else registry.active(own)
-    if found is None:
+    explained = None if found or version else explain.without_own(registry, own)
+    if found is None and explained is None:
         known = ", ".join(registry.names()) or "none; run `flex-assist adapt`"
         raise ConfigError(f"there is no active adapter {name!r}; adapters here: {known}")
-    record = {"folder": str(found.folder), **asdict(found.manifest)}
-    if as_json:
-        print_json(record)
+    if explained is not None:
+        found = explained.adapter
+    if report:
+        print(_report_of(name, found))
         return
-    _describe(found)
+    why = explained.why if explained else None
+    if as_json:
+        print_json(_record(own, why, found))
+        return
+    if why is not None:
+        print(printable(why))
+    if found is not None:
+        _describe(found)
+
+
+def _report_of(name: str, version: AdapterVersion | None) -> Path:
+    if version is None or version.report is None:
+        raise DataError(f"there is no report of {name!r}; run `flex-assist adapt` again")
+    return version.report
+
+
+def _record(name: str, why: str | None, version: AdapterVersion | None) -> dict[str, Any]:
+    """What is known; of a language without an adapter of its own also why."""
+    explained = {} if why is None else {"language": name, "why": why}
+    if version is None:
+        return explained
+    report = str(version.report) if version.report else None
+    return {
+        **explained,
+        "folder": str(version.folder),
+        "report": report,
+        **asdict(version.manifest),
+    }
 
 
 def _describe(version: AdapterVersion) -> None:
@@ -66,11 +102,18 @@ def _describe(version: AdapterVersion) -> None:
     splits: dict[str, int] = {}
     for record in manifest.data:
         splits[record["verdict"]] = splits.get(record["verdict"], 0) + 1
-    print(f"{manifest.name} {manifest.version}  ({', '.join(manifest.languages)})")
-    print(f"  base     {manifest.base_model}  sha256 {manifest.base_sha256[:16]}…")
-    print(f"  verdict  {manifest.reason}")
-    print(f"  files    {', '.join(f'{count} {side}' for side, count in sorted(splits.items()))}")
-    print(f"  folder   {version.folder}")
+    rows = [
+        ("base", f"{manifest.base_model}  sha256 {manifest.base_sha256[:16]}…"),
+        ("verdict", manifest.reason),
+        ("files", ", ".join(f"{count} {side}" for side, count in sorted(splits.items()))),
+        *(("pooled", f"{name}: {why}") for name, why in explain.pool(manifest).items()),
+        *(("without", f"{name}: {why}") for name, why in explain.without(manifest).items()),
+        ("folder", str(version.folder)),
+        ("report", str(version.report) if version.report else "none"),
+    ]
+    print(printable(f"{manifest.name} {manifest.version}  ({', '.join(manifest.languages)})"))
+    for label, text in rows:
+        print(printable(f"  {label:<8} {text}"))
 
 
 def _summary(registry: Registry, version: AdapterVersion) -> dict[str, Any]:

@@ -51,12 +51,14 @@ class Common:
         weights: By the parameters' names.
         languages: Of the files that it has seen.
         seconds: Of training.
+        losses: Of each step, nats a label.
     """
 
     weights: Mapping[str, Tensor]
     languages: tuple[str, ...]
     steps: int
     seconds: float
+    losses: tuple[float, ...] = ()
 
 
 def lessons(
@@ -106,7 +108,11 @@ def train_common(
     with adapted(shop, base, run_plan.recipe) as model:
         trainer = Stage(shop, COMMON, run_plan, batches).train(model)
         weights = {name: tensor.clone() for name, tensor in trainer.masters.state().items()}
-    progress = trainer.progress
+    done = trainer.progress
     return Common(
-        weights=weights, languages=languages, steps=progress.step, seconds=progress.seconds
+        weights=weights,
+        languages=languages,
+        steps=done.step,
+        seconds=done.seconds,
+        losses=done.losses,
     )

@@ -11,9 +11,10 @@ shortens the measurement instead of breaking the budget.
 
 import random
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +35,8 @@ from flex_assist.models.fim import FimTokens
 from flex_assist.prompt.builder import assemble, outline
 from flex_assist.prompt.retrieval import RepositoryIndex
 from flex_assist.repository.documents import Document
+from flex_trainer import report_examples
+from flex_trainer.report_examples import NO_EXAMPLES, Examples
 
 WINDOW_TOKENS = 512
 LEAST_WINDOW_TOKENS = 16
@@ -42,12 +45,15 @@ LEAST_FILES = 5
 # Fewer windows have no interval worth the name: then nothing is promoted.
 LEAST_WINDOWS = 4
 LEAST_SPANS = 2
+# The interval of fewer would only repeat them.
+LEAST_CASES = 5
 # Costs of a plan, in prompt tokens: an adapter reads about 0.7 times as fast as the base.
 ADAPTER_COST = 1.0 + 1.0 / 0.7
 SPAN_PROMPTS = 2
 DECODE_S = 0.8
 TEXT_SHARE = 0.45
 MOST_SPANS = 60
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +79,9 @@ class Measurement:
     Attributes:
         ci95: Interval of adapted - base in bits per byte.
         fim_nats: Loss of held-out middles, nats a token.
-        examples: Prompt end, what was there, and what each wrote; of the training repository only.
+        files: Whose text the windows are.
+        fim_nats_ci95: Intervals of adapted - base, as ``ci95``; None of a few cases.
+        examples: What each wrote into some cases: for the report only, see ``figures``.
     """
 
     bits_per_byte: Pair
@@ -84,6 +92,15 @@ class Measurement:
     windows: int
     window_tokens: int
     spans: int
+    files: int = 0
+    fim_nats_ci95: Interval | None = None
+    exact_match_ci95: Interval | None = None
+    edit_similarity_ci95: Interval | None = None
+    examples: Examples = NO_EXAMPLES
+
+    def figures(self) -> dict[str, Any]:
+        """All but the examples: what a manifest keeps. They are text of the repository."""
+        return {key: value for key, value in asdict(self).items() if key != "examples"}
 
     @property
     def helps(self) -> bool:
@@ -163,7 +180,7 @@ class Gate:
             started_s + TEXT_SHARE * (until_s - started_s),
         )
         spans = await self._spans(adapter, fim, draw_cases(held_out, plan.spans, seed), until_s)
-        sizes, groups = [unit.size for unit in units], _groups(units)
+        sizes, groups = [unit.size for unit in units], _groups([unit.file for unit in units])
         return Measurement(
             bits_per_byte=Pair(base=sum(bits[0]) / sum(sizes), adapted=sum(bits[1]) / sum(sizes)),
             ci95=ratio_difference_ci95(
@@ -175,6 +192,11 @@ class Gate:
             windows=len(units),
             window_tokens=sum(len(unit.tokens) for unit in units),
             spans=len(spans.cases),
+            files=len({unit.file for unit in units}),
+            fim_nats_ci95=spans.nats_ci95(seed),
+            exact_match_ci95=spans.mean_ci95(exact_match, seed),
+            edit_similarity_ci95=spans.mean_ci95(edit_similarity, seed),
+            examples=report_examples.choose(spans.cases, *spans.texts),
         )
 
     async def _windows(
@@ -305,17 +327,38 @@ class _Spans:
         )
         return Pair(base=base, adapted=adapted)
 
+    def nats_ci95(self, seed: int) -> Interval | None:
+        """Interval of the change in nats a token."""
+        base, adapted = ([loss for loss, _ in side] for side in self.losses)
+        # A middle has as many tokens for both: only the prompt before it differs.
+        return self._interval(base, adapted, [count for _, count in self.losses[0]], seed)
+
     def mean(self, metric: Callable[[str, str], float]) -> Pair:
         """The metric's mean over the cases."""
+        base, adapted = (sum(side) / max(1, len(side)) for side in self._values(metric))
+        return Pair(base=round(base, 4), adapted=round(adapted, 4))
+
+    def mean_ci95(self, metric: Callable[[str, str], float], seed: int) -> Interval | None:
+        """Interval of the change of the metric's mean."""
+        return self._interval(*self._values(metric), [1.0] * len(self.cases), seed)
+
+    def _values(self, metric: Callable[[str, str], float]) -> tuple[list[float], list[float]]:
         base, adapted = (
-            sum(
-                float(metric(text, case.middle))
-                for text, case in zip(side, self.cases, strict=True)
-            )
-            / max(1, len(self.cases))
+            [float(metric(text, case.middle)) for text, case in zip(side, self.cases, strict=True)]
             for side in self.texts
         )
-        return Pair(base=round(base, 4), adapted=round(adapted, 4))
+        return base, adapted
+
+    def _interval(
+        self, base: Sequence[float], adapted: Sequence[float], sizes: Sequence[float], seed: int
+    ) -> Interval | None:
+        if len(self.cases) < LEAST_CASES:
+            return None
+        groups = _groups([case.document.path for case in self.cases])
+        low, high = ratio_difference_ci95(
+            _sums(base, groups), _sums(adapted, groups), _sums(sizes, groups), seed
+        )
+        return round(low, 4), round(high, 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,12 +382,13 @@ def _in_turn(queues: Sequence[list[list[int]]]) -> list[tuple[int, list[int]]]:
     ]
 
 
-def _groups(windows: Sequence[_Window]) -> list[list[int]]:
-    by_file: dict[int, list[int]] = {}
-    for at, window in enumerate(windows):
-        by_file.setdefault(window.file, []).append(at)
+def _groups(files: Sequence[Hashable]) -> list[list[int]]:
+    """Which units are resampled together: those of a file."""
+    by_file: dict[Hashable, list[int]] = {}
+    for at, file in enumerate(files):
+        by_file.setdefault(file, []).append(at)
     if len(by_file) < LEAST_FILES:
-        return [[at] for at in range(len(windows))]
+        return [[at] for at in range(len(files))]
     return list(by_file.values())
 
 

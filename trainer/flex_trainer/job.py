@@ -5,7 +5,6 @@ import itertools
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from flex_assist.errors import ConfigError
 from flex_assist.files import write_json_atomically
 from flex_assist.repository.documents import Document
 from flex_assist.repository.snapshot import Snapshot
-from flex_trainer import early_stopping, export, memory, moments, outcome
+from flex_trainer import early_stopping, export, memory, moments, outcome, report
 from flex_trainer.checkpoint import Progress
 from flex_trainer.corpus import Sample
 from flex_trainer.curriculum import Common, Lessons
@@ -26,6 +25,8 @@ from flex_trainer.events import Event
 from flex_trainer.gate import Gate, Measurement
 from flex_trainer.loop import Trainer
 from flex_trainer.plan import RunPlan
+from flex_trainer.report import ReportRecord
+from flex_trainer.report_examples import Examples
 from flex_trainer.selection import AdapterTask
 from flex_trainer.stage import Interrupted, Stage, adapted
 from flex_trainer.workshop import Workshop
@@ -174,14 +175,14 @@ class AdapterJob:
             fim=shop.fim,
             verdict="promoted" if measured.helps else "kept-base",
             reason=measured.reason(),
-            metrics=asdict(measured),
+            metrics=measured.figures(),
             data=outcome.data_records(self._snapshot, self._seen()),
-            details=outcome.details(self._plan, progress, self._common),
+            details=outcome.details(
+                self._plan, self._task, progress, self._common, shop.budget.spent_s()
+            ),
             artefacts=export.digests(staged),
         )
-        path = staged / manifests.FILE_NAME
-        path.write_text(manifests.to_json(manifest))
-        path.chmod(0o600)
+        self._describe(staged, manifest, measured.examples)
         published = shop.registry.publish(name, staged, version)
         if measured.helps:
             shop.listen(Event(phase="promote", language=name))
@@ -190,6 +191,19 @@ class AdapterJob:
             "version": published.manifest.version,
             "promoted": measured.helps,
             "reason": manifest.reason,
-            "metrics": asdict(measured),
+            "metrics": measured.figures(),
             "training_s": progress.seconds,
         }
+
+    def _describe(self, staged: Path, manifest: Manifest, examples: Examples) -> None:
+        """Write the manifest, and the report for people.
+
+        The report holds the manifest's digests, and so has none of its own among them.
+        """
+        path = staged / manifests.FILE_NAME
+        path.write_text(manifests.to_json(manifest))
+        path.chmod(0o600)
+        repository = self._snapshot.root.resolve().name
+        report.write(
+            staged, ReportRecord(repository=repository, manifest=manifest, examples=examples)
+        )

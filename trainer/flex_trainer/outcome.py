@@ -15,7 +15,7 @@ from flex_trainer import device, planner
 from flex_trainer.checkpoint import Progress
 from flex_trainer.curriculum import Common
 from flex_trainer.plan import RunPlan
-from flex_trainer.selection import Selection
+from flex_trainer.selection import AdapterTask, Selection
 
 PACKAGES = ("torch", "transformers", "peft", "llama-cpp-python", "gguf")
 
@@ -58,18 +58,29 @@ def languages_of(
     return languages
 
 
-def details(run_plan: RunPlan, progress: Progress, common: Common | None) -> dict[str, Any]:
-    """How an adapter was made, for its manifest."""
+def details(
+    run_plan: RunPlan, task: AdapterTask, progress: Progress, common: Common | None, wall_s: float
+) -> dict[str, Any]:
+    """How an adapter was made, for its manifest.
+
+    Args:
+        wall_s: Seconds since the command began.
+    """
     packages = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {
         "recipe": asdict(run_plan.recipe),
         "prompt": asdict(run_plan.prompt),
         "plan": {"step_s": run_plan.step_s, "expected": planner.rounded(run_plan.prediction)},
         "packages": {"flex-assist": __version__, **packages},
+        "data_digest": run_plan.data,
+        "pool": {name: asdict(found) for name, found in task.pool.items()},
+        "without_adapter": dict(task.without),
         "common_steps": common.steps if common else 0,
+        "common_losses": list(common.losses) if common else [],
         "steps": progress.step,
         "labelled_tokens": progress.tokens,
         "training_s": round(progress.seconds, 1),
+        "wall_s": round(wall_s, 1),
         "losses": list(progress.losses),
         "validation": list(progress.validation),
         "recoveries": progress.recoveries,

@@ -1,7 +1,7 @@
 """Which adapters a run trains: one for each language with enough code, one shared by the others."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from flex_assist.adapters.router import SHARED
 from flex_assist.config import MiningSettings
@@ -25,6 +25,19 @@ class LanguageCounts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pooled:
+    """A language of the shared adapter.
+
+    Attributes:
+        why: It has no adapter of its own, in words.
+    """
+
+    files: int
+    train_tokens: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterTask:
     """One adapter to train.
 
@@ -32,6 +45,9 @@ class AdapterTask:
         name: A language, or ``shared``.
         tune: For decisions on the way, never trained on.
         test: For the gate, never looked at before.
+        pool: Of the shared adapter, by language.
+        without: The run's languages that get no adapter at all, and why: each manifest tells it,
+            so that it can be asked for after the run.
     """
 
     name: str
@@ -40,6 +56,8 @@ class AdapterTask:
     tune: tuple[Document, ...]
     test: tuple[Document, ...]
     tokens: int
+    pool: dict[str, Pooled] = field(default_factory=dict)
+    without: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +88,11 @@ def select(snapshot: Snapshot, settings: MiningSettings, count: Callable[[str], 
     pooled = _task(SHARED, tuple(rest), snapshot, counts)
     too_little: dict[str, str] = {}
     if _enough(pooled):
-        tasks.append(pooled)
+        pool = {name: _pooled(counts[name], settings) for name in rest}
+        tasks.append(replace(pooled, pool=pool))
     else:
         too_little = {name: _why(counts[name], settings) for name in rest}
+        tasks = [replace(task, without=too_little) for task in tasks]
     return Selection(tasks=tuple(tasks), counts=counts, too_little=too_little)
 
 
@@ -113,4 +133,20 @@ def _why(found: LanguageCounts, settings: MiningSettings) -> str:
         f"training tokens are too little: an adapter of its own needs {settings.evidence_files} "
         f"files ({LEAST_TEST_FILES} to test on) and {settings.evidence_tokens} tokens; what "
         f"shares one must have {LEAST_TEST_FILES} files to test on and {LEAST_TOKENS} tokens"
+    )
+
+
+def _pooled(found: LanguageCounts, settings: MiningSettings) -> Pooled:
+    """What of the evidence for an adapter of its own is missing."""
+    missing = []
+    if found.files < settings.evidence_files:
+        missing.append(f"{found.files} of the {settings.evidence_files} files")
+    if found.train_tokens < settings.evidence_tokens:
+        missing.append(f"{found.train_tokens} of the {settings.evidence_tokens} training tokens")
+    if found.test_files < LEAST_TEST_FILES:
+        missing.append(f"{found.test_files} of the {LEAST_TEST_FILES} files to test on")
+    return Pooled(
+        files=found.files,
+        train_tokens=found.train_tokens,
+        why=f"too little for an adapter of its own: {', '.join(missing)}",
     )

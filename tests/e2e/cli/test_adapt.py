@@ -1,7 +1,9 @@
 """The main job on the starter model, as a user does it: adapt, complete, edit; stop and go on."""
 
+import html
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -109,14 +111,37 @@ def test_the_version_is_whole_and_explains_itself(adapted, repository):
         "adapter_model.safetensors",
         "manifest.json",
         "merged-q8_0.gguf",
+        "report.html",
     }
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
-    assert set(record["artefacts"]) == names - {"manifest.json"}
+    # The report shows the digests, and so has none of its own.
+    assert set(record["artefacts"]) == names - {"manifest.json", "report.html"}
     splits = {entry["verdict"] for entry in record["data"]}
     assert splits == {"train", "held-out", "skip"} or splits == {"train", "held-out"}
     assert record["details"]["recipe"]["optimizer"] == "sophia"
     listed = json.loads(run("adapters", "list", "--repo", str(repository), "--json").stdout)
     assert [one["active"] for one in listed["adapters"]] == [True]
+
+
+def test_the_report_shows_what_the_manifest_does_not_keep(adapted, repository):
+    result, _, _ = adapted
+    if result["languages"]["python"]["adapter"] is None:
+        pytest.skip("the adapter did not beat the base in this short run: " + str(result))
+    shown = run("adapters", "show", "python", "--repo", str(repository), "--report")
+    page = Path(shown.stdout.rstrip("\n"))
+    text = page.read_text(encoding="utf-8")
+    record = json.loads((page.parent / "manifest.json").read_text())
+    base = record["metrics"]["bits_per_byte"]["base"]
+    assert f'<data value="{base}">{base:.3f}</data>' in text
+    assert all(html.escape(entry["path"]) in text for entry in record["data"])
+    assert text.count('<article class="example">') == min(12, record["metrics"]["spans"])
+    (first, *_) = re.findall(
+        r"<h4>What was there</h4>\n<pre><code>(.*?)</code></pre>", text, re.DOTALL
+    )
+    held_out = [entry["path"] for entry in record["data"] if entry["verdict"] == "held-out"]
+    assert any(html.unescape(first) in (repository / path).read_text() for path in held_out)
+    assert "examples" not in record["metrics"]
+    assert str(repository) not in text
 
 
 def test_completions_take_the_adapter_of_the_language(adapted, repository):

@@ -1,5 +1,6 @@
 """The gate through llama.cpp, with an adapter that changes nothing."""
 
+import json
 import time
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ import pytest
 from flex_assist.adapters.manifest import LORA_GGUF
 from flex_assist.config import CompletionSettings, EngineSettings, Settings
 from flex_assist.engine.local import LocalEngine
+from flex_assist.evaluate.metrics import edit_similarity
 from flex_assist.locations import locate
 from flex_assist.models import store
 from flex_assist.models.fim import FimTokens
@@ -55,11 +57,38 @@ async def test_an_adapter_that_changes_nothing_is_not_promoted(tmp_path, make_ad
     assert found.bits_per_byte.base == pytest.approx(found.bits_per_byte.adapted, rel=1e-3)
     assert found.fim_nats.base > 0
     assert not found.helps
+    assert 1 < found.files <= 12
+    for pair, interval in (
+        (found.fim_nats, found.fim_nats_ci95),
+        (found.exact_match, found.exact_match_ci95),
+        (found.edit_similarity, found.edit_similarity_ci95),
+    ):
+        low, high = interval
+        assert low - 1e-3 <= pair.adapted - pair.base <= high + 1e-3
+
+
+async def test_examples_are_for_the_report_only(tmp_path, make_adapter):
+    found = await measured(tmp_path, make_adapter, 3600.0)
+    assert sum(found.examples.all_counts.values()) == PLAN.spans
+    assert len(found.examples.shown) == PLAN.spans
+    for example in found.examples.shown:
+        text = document(int(example.path[1:-3])).text
+        assert example.before + example.wanted in text
+        assert edit_similarity(example.base.text, example.wanted) == example.base.similarity
+    shown = [one.base.similarity for one in found.examples.shown]
+    assert sum(shown) / PLAN.spans == pytest.approx(found.edit_similarity.base, abs=1e-3)
+    shown = [one.adapted.exact for one in found.examples.shown]
+    assert sum(shown) / PLAN.spans == found.exact_match.adapted
+    kept = json.dumps(found.figures())
+    assert json.loads(kept)["files"] == found.files
+    assert "examples" not in kept
+    assert "step_" not in kept
 
 
 async def test_without_time_it_measures_the_least(tmp_path, make_adapter):
     found = await measured(tmp_path, make_adapter, -1.0)
     assert (found.windows, found.spans) == (LEAST_WINDOWS, LEAST_SPANS)
+    assert found.edit_similarity_ci95 is None
 
 
 def test_a_few_windows_promote_nothing():

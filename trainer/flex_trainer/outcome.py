@@ -17,6 +17,8 @@ from flex_trainer.plan import RunPlan
 from flex_trainer.selection import Selection
 
 PACKAGES = ("torch", "transformers", "peft", "llama-cpp-python", "gguf")
+# Verdicts of files that an adapter's weights were trained on, its parent's included.
+SEEN = ("train", "inherited")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,15 +87,18 @@ def data_records(snapshot: Snapshot, languages: Sequence[str]) -> list[dict[str,
         if verdict.language in languages
         for replaced in [
             {
-                "path": verdict.path.encode("utf-8", "surrogateescape").decode(
-                    "utf-8", "backslashreplace"
-                ),
+                "path": printable_path(verdict.path),
                 "sha256": digests.get(verdict.path),
                 "verdict": verdict.verdict,
                 "rule": verdict.rule,
             }
         ]
     ]
+
+
+def printable_path(path: str) -> str:
+    """A path as manifests hold it: bytes that are not UTF-8 escaped."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _verdict(adapter: str | None, outcome: dict[str, Any] | None) -> dict[str, Any]:

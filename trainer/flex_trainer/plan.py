@@ -14,8 +14,9 @@ from flex_assist.repository.snapshot import Snapshot
 from flex_trainer.gate import GatePlan
 from flex_trainer.planner import Prediction
 from flex_trainer.recipe import Recipe
+from flex_trainer.startup import ASKED_FILE
 
-FILE_NAME, ASKED_FILE = "plan.json", "asked.json"
+FILE_NAME = "plan.json"
 # Of a recipe: where and how it is computed, not what.
 MACHINE = ("device", "dtype", "threads", "row_tokens", "checkpointing", "nf4")
 NOTHING = "there is no interrupted run to resume; run without --resume"

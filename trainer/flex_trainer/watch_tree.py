@@ -187,6 +187,7 @@ class PolledTree:
         self.how = f"folders are looked through every {interval_s} s"
         self._root, self._notices = root, notices
         self._folders: frozenset[str] = frozenset({""})
+        self._empty: frozenset[str] = frozenset()
         self._observer = PollingObserverVFS(
             # No link is followed.
             stat=os.lstat,
@@ -196,7 +197,8 @@ class PolledTree:
         self._begun = False
 
     def follow(self, folders: frozenset[str]) -> None:
-        """See ``Tree``."""
+        """See ``Tree``. Folders without files stay, as in ``InotifyTree``."""
+        self._empty = frozenset(path for path in self._empty if _has_no_files(self._root / path))
         self._folders = folders
         if not self._begun:
             self._begun = True
@@ -211,11 +213,18 @@ class PolledTree:
             self._observer.join()
 
     def _listed(self, path: str | None) -> Iterator["os.DirEntry[str]"]:
-        folder = os.path.relpath(path or os.curdir, self._root)
-        if folder != os.curdir and folder not in self._folders:
+        folder = os.path.relpath(path or os.curdir, self._root).replace(os.sep, "/")
+        if is_pruned(folder):
             return iter(())
         with os.scandir(path) as entries:
-            return iter(list(entries))
+            found = list(entries)
+        if folder == os.curdir or folder in self._folders or folder in self._empty:
+            return iter(found)
+        if all(entry.is_dir(follow_symlinks=False) for entry in found):
+            self._empty |= {folder}
+            return iter(found)
+        # It is ignored, or the next listing will name it.
+        return iter(())
 
 
 class WholeTree:

@@ -8,8 +8,8 @@ from flex_assist.config import WatchSettings
 Action = Literal["wait", "look", "adapt", "end"]
 # A root that has gone may come back: a folder that is renamed, a disk that is mounted again.
 GONE_S = 5.0
-# Looking takes at most this share of the time, however often files change.
-LOOK_SHARE = 0.02
+# Looks that take longer than this take at most this share of the time, however often files change.
+CHEAP_LOOK_S, LOOK_SHARE = 10.0, 0.02
 # After a run that failed: so long, and twice as long after each one more.
 BACK_OFF_S, MOST_BACK_OFF_S = 600.0, 24 * 3600.0
 
@@ -139,7 +139,8 @@ def _look(facts: Facts, settings: WatchSettings) -> Decision:
     assert facts.noticed_s is not None  # Or nothing would be stale.
     if facts.now_s - facts.noticed_s < settings.quiet_s:
         return Decision(action="wait", reason="files are changing")
-    if facts.now_s - facts.looked_s < facts.look_took_s / LOOK_SHARE:
+    dear = facts.look_took_s > CHEAP_LOOK_S
+    if dear and facts.now_s - facts.looked_s < facts.look_took_s / LOOK_SHARE:
         return Decision(action="wait", reason="looked a short while ago")
     return Decision(action="look", reason="files have changed")
 

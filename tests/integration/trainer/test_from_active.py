@@ -33,7 +33,7 @@ def run(
         return bool(stop_at_step) and any(e.step == stop_at_step and e.loss for e in told)
 
     try:
-        wanted = AdaptOptions(root=repository, budget_s=40.0, **options)
+        wanted = AdaptOptions(root=repository, budget_s=25.0, **options)
         adapt(wanted, settings, locate(), told.append, stop)
     except Interrupted:
         assert stop_at_step

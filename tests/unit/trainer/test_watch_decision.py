@@ -77,7 +77,8 @@ def test_a_change_during_a_look_is_looked_at_too():
     assert act(replace(READY, noticed_s=8_999.0)) == "adapt"
 
 
-def test_looking_takes_a_small_share_of_the_time():
+def test_long_looks_take_a_small_share_of_the_time():
+    assert act(replace(READY, noticed_s=9_001.0, looked_s=9_000.9, look_took_s=2.0)) == "look"
     slow = replace(READY, noticed_s=9_500.0, look_took_s=60.0)
     assert act(slow) == "wait"
     assert act(replace(slow, now_s=9_000.0 + 60.0 / LOOK_SHARE)) == "look"

@@ -143,6 +143,22 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WatchSettings:
+    """When `flex-assist watch` adapts again."""
+
+    changed_files: int = setting(30, "new or changed files that are enough to adapt again", low=1)
+    changed_share: float = setting(
+        0.1, "share of the code, in characters, that is enough as well", low=0.0001, high=1
+    )
+    quiet_s: float = setting(60.0, "seconds without a change before files are looked at", low=0)
+    min_interval_s: float = setting(3600.0, "least seconds from one run to the next", low=0)
+    when_idle: bool = setting(True, "only while nobody else uses the machine")
+    idle_s: float = setting(120.0, "seconds for which the machine is idle before a run", low=0)
+    idle_cores: float = setting(0.5, "cores that others may use on an idle machine", low=0)
+    on_mains: bool = setting(True, "not on battery, where there is one")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChatSettings:
     """The terminal chat."""
 
@@ -160,6 +176,7 @@ class Settings:
     completion: CompletionSettings = CompletionSettings()
     mining: MiningSettings = MiningSettings()
     training: TrainingSettings = TrainingSettings()
+    watch: WatchSettings = WatchSettings()
     chat: ChatSettings = ChatSettings()
 
 

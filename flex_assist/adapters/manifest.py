@@ -23,10 +23,13 @@ class Manifest:
         name: The adapter's name: a language, or ``shared``.
         languages: Languages it was trained on and may answer for.
         base_sha256: Digest of the base model's file.
-        data: One record a file: path, sha256, split, verdict.
+        data: One record a file: path, sha256, verdict, rule. The verdict ``inherited`` stands for
+            what only the parent was trained on, or its parents.
         metrics: Before and after, by language.
         artefacts: File name to SHA-256; not of the report, which shows these very digests.
         details: Hyper-parameters, seeds, package versions, device, tokens, seconds, memory.
+        parent: The version of the same name whose weights training began with; None if it began
+            anew.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Manifest:
     data: list[dict[str, Any]] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
     artefacts: dict[str, str] = field(default_factory=dict)
+    parent: str | None = None
     schema: int = SCHEMA
 
 
@@ -83,6 +87,8 @@ def _check_types(record: dict[str, Any]) -> None:
         raise TypeError(f"'languages' is {record['languages']!r}")
     if not all(isinstance(one, dict) and "verdict" in one for one in record.get("data", [])):
         raise TypeError("'data' has an entry without a verdict")
+    if not isinstance(record.get("parent"), str | None):
+        raise TypeError(f"'parent' is {record['parent']!r}")
     fim = record["fim"]
     known = fim is None or isinstance(fim, dict)
     if not known or not all(type(one) is int for one in (fim or {}).values()):

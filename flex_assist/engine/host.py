@@ -95,6 +95,7 @@ class Host:
             "idle_exit_s": self._settings.idle_exit_s,
             "connections": len(self._connections),
             "requests": self._activity.requests,
+            "idle_s": round(self._activity.idle_s, 3),
         }
 
     def _retire(self) -> None:

@@ -30,6 +30,7 @@ from flex_trainer import (
     memory,
     outcome,
     parallel,
+    parent,
     plan,
     planner,
     probe,
@@ -42,6 +43,7 @@ from flex_trainer.kernels import nf4
 from flex_trainer.memory import OutOfMemory
 from flex_trainer.outcome import AdaptResult
 from flex_trainer.parallel import Workers
+from flex_trainer.parent import Parent
 from flex_trainer.plan import Asked, RunPlan
 from flex_trainer.planner import ShortOfMemory
 from flex_trainer.recipe import LEARNING_RATE, Recipe
@@ -55,13 +57,18 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdaptOptions:
-    """What one run is asked for."""
+    """What one run is asked for.
+
+    Attributes:
+        from_active: Adapters begin with the weights of their active versions.
+    """
 
     root: Path
     languages: tuple[str, ...] | None = None
     train_files: tuple[str, ...] | None = None
     budget_s: float
     resume: bool = False
+    from_active: bool = False
 
 
 def adapt(
@@ -125,6 +132,7 @@ class _Run:
         self._engine = LocalEngine(settings.engine)
         self._taught: dict[str, Lessons] = {}
         self._common: Common | None = None
+        self._parents: dict[str, Parent] = {}
 
     def go(self) -> AdaptResult:
         """The whole run."""
@@ -144,6 +152,8 @@ class _Run:
             raise DataError(outcome.too_little(snapshot, selection))
         try:
             self._run_plan = self._planned(stored, snapshot, selection)
+            self._parents = parent.named(self._registry, self._run_plan.parents)
+            selection = parent.unseen(selection, self._parents)
             outcomes = self._make(selection, snapshot)
         finally:
             asyncio.run(self._engine.close())
@@ -160,6 +170,7 @@ class _Run:
             budget_s=self._options.budget_s,
             base=self._settings.model.base,
             training=self._settings.training,
+            from_active=self._options.from_active,
         )
         stored = None
         if self._workers.leads:
@@ -175,6 +186,7 @@ class _Run:
             languages=asked.languages,
             train_files=asked.train_files,
             budget_s=asked.budget_s,
+            from_active=asked.from_active,
         )
         model = replace(self._settings.model, base=asked.base)
         self._settings = replace(self._settings, training=asked.training, model=model)
@@ -205,7 +217,8 @@ class _Run:
     def _planned(self, stored: RunPlan | None, snapshot: Snapshot, selection: Selection) -> RunPlan:
         """The plan, the same on all workers; the base model stands ready then."""
         if stored is not None:
-            self._check(stored, snapshot, selection)
+            base_sha256 = store.sha256(self._base.path, self._locations)
+            plan.check(stored, snapshot, [task.name for task in selection.tasks], base_sha256)
             device.use_threads(stored.recipe.threads)
             self._model = self._load(stored.recipe)
             return stored
@@ -218,20 +231,6 @@ class _Run:
             self._model = self._load(made.recipe)
         self._listen(Event(phase="plan", note=plan.describe(made)))
         return made
-
-    def _check(self, stored: RunPlan, snapshot: Snapshot, selection: Selection) -> None:
-        """Refuse a stored plan that is of other work."""
-        if {task.name for task in selection.tasks} != set(stored.steps):
-            raise DataError(
-                "the settings of mining have changed since the run was interrupted; "
-                "run without --resume"
-            )
-        if stored.data != plan.data_digest(snapshot):
-            raise DataError(
-                "the repository has changed since the run was interrupted; run without --resume"
-            )
-        if stored.base_sha256 != store.sha256(self._base.path, self._locations):
-            raise DataError("the interrupted run had another base model; run without --resume")
 
     def _plan(self, snapshot: Snapshot, selection: Selection) -> RunPlan:
         """Probe the machine and share memory and time out."""
@@ -248,8 +247,12 @@ class _Run:
         if not settings.steps:
             planner.check_budget(self._budget, count, step_s, speed)
         lanes = self._workers.size if self._apart else 1
+        base_sha256 = store.sha256(self._base.path, self._locations)
+        parents = {}
+        if self._options.from_active:
+            parents = parent.choose(self._registry, tasks, recipe, base_sha256, self._listen)
         # Activations of other languages' code are what the common adapter learns from.
-        if count > 1 and recipe.regularizer != "activation":
+        if count - len(parents) > 1 and recipe.regularizer != "activation":
             recipe = replace(recipe, common_share=settings.common_share)
         training_s = lanes * self._budget.training_s(-(-count // lanes))
         prompt = self._settings.prompt
@@ -267,8 +270,9 @@ class _Run:
             fixed_steps=bool(settings.steps),
             gate=gate.plan_gate(self._budget.gate_s(count), speed, usual),
             step_s=step_s,
-            base_sha256=store.sha256(self._base.path, self._locations),
+            base_sha256=base_sha256,
             prediction=planner.predict(self._budget, steps, step_s, memory_mb, speed, lanes),
+            parents=parents,
         )
 
     def _fitting(self, task: AdapterTask, gate_bytes: int) -> tuple[Recipe, float]:
@@ -363,7 +367,7 @@ class _Run:
         ready = all(self._done(task) is not None for task in selection.tasks)
         if not recipe.common_share or self._workers.any(ready):
             return None
-        found = [self._lessons(task) for task in selection.tasks]
+        found = [self._lessons(t) for t in selection.tasks if t.name not in self._parents]
         batches = curriculum.mixed(found, recipe.seed)
         languages = tuple(name for task in selection.tasks for name in task.languages)
         return self._within_memory(
@@ -378,10 +382,11 @@ class _Run:
         found = self._done(task)
         if self._workshop().workers.any(found is not None):
             return found
+        start = self._parents.get(task.name) or self._common
         made = self._within_memory(
             task.name,
             lambda: AdapterJob(
-                self._workshop(), task, self._run_plan, snapshot, self._lessons(task), self._common
+                self._workshop(), task, self._run_plan, snapshot, self._lessons(task), start
             ).run(self._model),
         )
         self._taught.pop(task.name, None)
@@ -393,9 +398,11 @@ class _Run:
     def _lessons(self, task: AdapterTask) -> Lessons:
         """What an adapter is trained on. Kept until it is made: samples take long to make."""
         if task.name not in self._taught:
-            steps = self._run_plan.steps[task.name]
+            steps, recipe = self._run_plan.steps[task.name], self._run_plan.recipe
+            if task.name in self._parents:
+                recipe = replace(recipe, common_share=0.0)
             self._taught[task.name] = curriculum.lessons(
-                task, self._run_plan.recipe, steps, self._workshop().corpus
+                task, recipe, steps, self._workshop().corpus
             )
         return self._taught[task.name]
 

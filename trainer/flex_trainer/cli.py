@@ -6,9 +6,9 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,7 +20,21 @@ from flex_assist.locations import locate
 from flex_trainer import startup
 from flex_trainer.budget import parse_seconds
 
+if TYPE_CHECKING:
+    from flex_trainer import events
+
 EXIT_NOTHING_PROMOTED, EXIT_INTERRUPTED = 3, 130
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What was asked for on the command line, but for the settings; see ``AdaptOptions``."""
+
+    root: Path
+    languages: tuple[str, ...] | None
+    train_files: tuple[str, ...] | None
+    resume: bool
+    from_active: bool
 
 
 def command(
@@ -45,6 +59,10 @@ def command(
         int | None, typer.Option(help="steps of each adapter, whatever the budget", min=1)
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with a stopped run")] = False,
+    from_active: Annotated[
+        bool,
+        typer.Option("--from-active", help="begin with the weights of the active versions"),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="only show what would be learnt from")
     ] = False,
@@ -65,7 +83,8 @@ def command(
         "training.seed": seed,
         "training.steps": steps,
     }
-    if resume and (language or train_files or any(v is not None for v in flags.values())):
+    wishes = (language, train_files, from_active, any(v is not None for v in flags.values()))
+    if resume and any(wishes):
         raise ConfigError("--resume goes on with what was asked for; leave the other options out")
     settings = config.load(locate(), root, flags)
     languages = tuple(language) if language else None
@@ -73,7 +92,10 @@ def command(
     if dry_run:
         _show_plan(root, settings, languages, files, progress == "json", as_json)
         return
-    _adapt(root, settings, languages, files, resume, progress == "json", as_json)
+    wanted = Wanted(
+        root=root, languages=languages, train_files=files, resume=resume, from_active=from_active
+    )
+    _adapt(wanted, settings, progress == "json", as_json)
 
 
 def _listed(path: Path) -> tuple[str, ...]:
@@ -84,28 +106,14 @@ def _listed(path: Path) -> tuple[str, ...]:
     return tuple(line for line in lines if line.strip())
 
 
-def _adapt(
-    root: Path,
-    settings: Settings,
-    languages: tuple[str, ...] | None,
-    files: tuple[str, ...] | None,
-    resume: bool,
-    json_events: bool,
-    as_json: bool,
-) -> None:
+def _adapt(wanted: Wanted, settings: Settings, json_events: bool, as_json: bool) -> None:
     budget_s = parse_seconds(settings.training.budget)
     with startup.training_extra():
         startup.prepare_process()
         from flex_trainer import events
         from flex_trainer.adapt import AdaptOptions, adapt
         from flex_trainer.stage import Interrupted
-    options = AdaptOptions(
-        root=root,
-        languages=languages,
-        train_files=files,
-        budget_s=budget_s,
-        resume=resume,
-    )
+    options = AdaptOptions(budget_s=budget_s, **asdict(wanted))
     display: contextlib.AbstractContextManager[events.Listener]
     if json_events:
         display = contextlib.nullcontext(events.json_lines)
@@ -115,7 +123,8 @@ def _adapt(
         display = events.Display()
     try:
         with display as listen, _stop_on_interrupt() as stop:
-            result = adapt(options, settings, locate(), listen, stop.is_set)
+            heard = _while_heard(listen, stop) if json_events else listen
+            result = adapt(options, settings, locate(), heard, stop.is_set)
     except Interrupted as error:
         say(f"flex-assist: {error}")
         raise typer.Exit(EXIT_INTERRUPTED) from error
@@ -147,6 +156,23 @@ def _stop_on_interrupt() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _while_heard(listen: "events.Listener", stop: threading.Event) -> "events.Listener":
+    """Asks the run to stop, with a checkpoint, when whoever read its progress has gone.
+
+    So a run that another program has started does not go on when that program was killed.
+    """
+
+    def tell(event: "events.Event") -> None:
+        try:
+            listen(event)
+        except BrokenPipeError:
+            # Nothing that is written later may fail a second time.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+            stop.set()
+
+    return tell
 
 
 def _show(languages: dict[str, dict[str, object]]) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from flex_trainer.curriculum import Common, Lessons
 from flex_trainer.events import Event
 from flex_trainer.gate import Gate, Measurement
 from flex_trainer.loop import Trainer
+from flex_trainer.lora import Masters
+from flex_trainer.parent import Parent
 from flex_trainer.plan import RunPlan
 from flex_trainer.report import ReportRecord
 from flex_trainer.report_examples import Examples
@@ -49,7 +51,7 @@ class AdapterJob:
 
     Args:
         lessons: What it is trained on.
-        common: What it begins with.
+        start: What it begins with: a common adapter, a version, or nothing.
     """
 
     def __init__(
@@ -59,10 +61,12 @@ class AdapterJob:
         run_plan: RunPlan,
         snapshot: Snapshot,
         lessons: Lessons,
-        common: Common | None,
+        start: Common | Parent | None,
     ) -> None:
         self._shop, self._task, self._plan, self._snapshot = shop, task, run_plan, snapshot
-        self._lessons, self._common = lessons, common
+        self._lessons = lessons
+        self._common = start if isinstance(start, Common) else None
+        self._parent = start if isinstance(start, Parent) else None
         self._folder = shop.folder / task.name
 
     def run(self, base: Any) -> dict[str, Any] | None:
@@ -85,10 +89,15 @@ class AdapterJob:
         recipe, name, lessons = self._plan.recipe, self._task.name, self._lessons
         stage = Stage(
             self._shop, name, self._plan, lessons.own,
-            start=self._common.weights if self._common else None,
+            start=self._start(model),
             validation=self._validation(lessons.validation, recipe.seed),
         )  # fmt: skip
         return stage.train(model, self._factors(model))
+
+    def _start(self, model: Any) -> Mapping[str, torch.Tensor] | None:
+        if self._parent is not None:
+            return self._parent.weights(Masters.of(model).state())
+        return self._common.weights if self._common else None
 
     def _validation(self, documents: Sequence[Document], seed: int) -> list[Sample]:
         """Infilling samples of documents that are not trained on."""
@@ -176,11 +185,12 @@ class AdapterJob:
             verdict="promoted" if measured.helps else "kept-base",
             reason=measured.reason(),
             metrics=measured.figures(),
-            data=outcome.data_records(self._snapshot, self._seen()),
+            data=self._data_records(),
             details=outcome.details(
                 self._plan, self._task, progress, self._common, shop.budget.spent_s()
             ),
             artefacts=export.digests(staged),
+            parent=self._parent.version if self._parent else None,
         )
         self._describe(staged, manifest, measured.examples)
         published = shop.registry.publish(name, staged, version)
@@ -207,3 +217,8 @@ class AdapterJob:
         report.write(
             staged, ReportRecord(repository=repository, manifest=manifest, examples=examples)
         )
+
+    def _data_records(self) -> list[dict[str, Any]]:
+        """What the weights have seen, and what mining said of the rest."""
+        own = outcome.data_records(self._snapshot, self._seen())
+        return own + (self._parent.inherited(self._task.train) if self._parent else [])

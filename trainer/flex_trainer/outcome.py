@@ -18,6 +18,8 @@ from flex_trainer.plan import RunPlan
 from flex_trainer.selection import AdapterTask, Selection
 
 PACKAGES = ("torch", "transformers", "peft", "llama-cpp-python", "gguf")
+# Verdicts of files that an adapter's weights were trained on, its parent's included.
+SEEN = ("train", "inherited")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

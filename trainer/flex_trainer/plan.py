@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,8 +14,9 @@ from flex_assist.repository.snapshot import Snapshot
 from flex_trainer.gate import GatePlan
 from flex_trainer.planner import Prediction
 from flex_trainer.recipe import Recipe
+from flex_trainer.startup import ASKED_FILE
 
-FILE_NAME, ASKED_FILE = "plan.json", "asked.json"
+FILE_NAME = "plan.json"
 # Of a recipe: where and how it is computed, not what.
 MACHINE = ("device", "dtype", "threads", "row_tokens", "checkpointing", "nf4")
 NOTHING = "there is no interrupted run to resume; run without --resume"
@@ -31,6 +32,7 @@ class Asked:
     budget_s: float
     base: str
     training: TrainingSettings
+    from_active: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,7 @@ class RunPlan:
         gate: How much each adapter is measured on.
         step_s: Seconds a step, measured by the probe.
         prediction: What all of it is expected to take.
+        parents: Of adapters that begin with the weights of a version: its name.
     """
 
     data: str
@@ -55,12 +58,15 @@ class RunPlan:
     step_s: float
     base_sha256: str
     prediction: Prediction
+    parents: dict[str, str] = field(default_factory=dict)
 
     @property
     def identity(self) -> str:
         """Names all that decides the weights, but for rounding: others' checkpoints are refused."""
         recipe = {k: v for k, v in asdict(self.recipe).items() if k not in MACHINE}
-        parts = (self.data, self.base_sha256, recipe, asdict(self.prompt), self.steps)
+        parts = (
+            self.data, self.base_sha256, recipe, asdict(self.prompt), self.steps, self.parents
+        )  # fmt: skip
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -68,10 +74,12 @@ def describe(plan: RunPlan) -> str:
     """One line for people."""
     steps = ", ".join(f"{name} {count} steps" for name, count in plan.steps.items())
     recipe, expected = plan.recipe, plan.prediction
+    parents = "".join(f"; {name} from {version}" for name, version in plan.parents.items())
     recomputed = ", activations computed again" if recipe.checkpointing else ""
     return (
         f"{where(recipe)}, {recipe.threads} threads, rows of {recipe.row_tokens} "
-        f"tokens{recomputed}; {steps} of {plan.step_s:.2f} s; about {expected.memory_mb:.0f} MB "
+        f"tokens{recomputed}; {steps} of {plan.step_s:.2f} s{parents}; "
+        f"about {expected.memory_mb:.0f} MB "
         f"and {expected.total_s:.0f} s in all"
     )
 
@@ -90,6 +98,25 @@ def data_digest(snapshot: Snapshot) -> str:
             line = f"{side}\0{document.path}\0{document.sha256}\n"
             digest.update(line.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
+
+
+def check(plan: RunPlan, snapshot: Snapshot, adapters: Sequence[str], base_sha256: str) -> None:
+    """Refuse a stored plan that is of other work.
+
+    Raises:
+        DataError: The data, the adapters to make or the base are not those of the plan.
+    """
+    if set(adapters) != set(plan.steps):
+        raise DataError(
+            "the settings of mining have changed since the run was interrupted; "
+            "run without --resume"
+        )
+    if plan.data != data_digest(snapshot):
+        raise DataError(
+            "the repository has changed since the run was interrupted; run without --resume"
+        )
+    if plan.base_sha256 != base_sha256:
+        raise DataError("the interrupted run had another base model; run without --resume")
 
 
 def save_asked(asked: Asked, folder: Path) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from flex_assist.errors import DataError, MissingExtraError
 from flex_trainer import waiting
 
+# In a run's folder, from its beginning to its end: what it was asked for.
+ASKED_FILE = "asked.json"
 # Libraries of Hugging Face ask the network for this and that where they may. bitsandbytes would
 # fetch a kernel when it is imported, and PEFT imports it where it is installed.
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}

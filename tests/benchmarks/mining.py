@@ -30,6 +30,7 @@ CORES = 2
 MAX_S, MAX_MB = 600, 2000
 SAMPLE_S = 0.2
 LONG_LINE_SHARE = 0.2
+USED = ("kept", "test", "tune", "recent", "near-duplicate")
 VARIANTS = ("plain", "git")
 
 
@@ -136,7 +137,7 @@ def verdicts(plan: mining_tree.Plan, record: dict[str, Any]) -> dict[str, Any]:
     copies = [
         path
         for path, original in plan.copies.items()
-        if "copy" not in (rules[path], rules[original]) and rules[path] == rules[original]
+        if rules[path] in USED and rules[original] in USED
     ]
     near = [
         max(

@@ -10,6 +10,7 @@ index of Python objects would need gigabytes for 100,000 of them, so rows of an 
 
 import functools
 import hashlib
+import operator
 import re
 import zlib
 from collections import Counter
@@ -37,6 +38,7 @@ GRAMS_AT_ONCE = 1024
 # Of a text's grams this share is looked up beyond what is needed, and must be found: it tells
 # pairs that are alike from those that only have a rare gram in common.
 SURPLUS_SHARE = 0.1
+MAX_TOKENS_KNOWN, MAX_TOKEN_KNOWN_CHARACTERS = 200_000, 64
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
@@ -248,21 +250,37 @@ def _ranges(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.in
     return offsets + np.arange(len(offsets))
 
 
+class _TokenHashes(dict[str, int]):
+    """Hashes of tokens, computed when they are first asked for."""
+
+    def __missing__(self, token: str) -> int:
+        # CRC-32, because Python's own hash differs from process to process.
+        number = zlib.crc32(token.encode())
+        # What is long is rare.
+        if len(token) <= MAX_TOKEN_KNOWN_CHARACTERS:
+            self[token] = number
+        return number
+
+
+# Most tokens of a text occur in others, too. Threads may share it: it only remembers.
+_token_hashes = _TokenHashes()
+
+
 @functools.cache
 def _blank() -> "MinHash":
     # Costs half a second, which "--help" should not.
     from datasketch import MinHash
 
     # The grams are hashed already; a second hash function would only cost time.
-    return MinHash(num_perm=PERMUTATIONS, hashfunc=int)
+    return MinHash(num_perm=PERMUTATIONS, hashfunc=operator.index)
 
 
 def _gram_hashes(text: str) -> NDArray[np.uint32]:
     """One 32-bit number for each different run of five tokens, sorted."""
     tokens = _TOKEN.findall(text)
-    # CRC-32, because Python's own hash differs from process to process.
-    known = {token: zlib.crc32(token.encode()) for token in set(tokens)}
-    values = np.fromiter(map(known.__getitem__, tokens), dtype=np.uint64, count=len(tokens))
+    if len(_token_hashes) > MAX_TOKENS_KNOWN:
+        _token_hashes.clear()
+    values = np.fromiter(map(_token_hashes.__getitem__, tokens), dtype=np.uint64, count=len(tokens))
     count = max(len(tokens) - GRAM_TOKENS + 1, 1)
     mixed = np.zeros(count, dtype=np.uint64)
     for offset in range(min(GRAM_TOKENS, len(tokens))):

@@ -105,7 +105,8 @@ _WIDE_MARKS = (
     (b"\xff\xfe", "utf-16"),
     (b"\xfe\xff", "utf-16"),
 )
-_DIGITS = frozenset("0123456789")
+_DIGITS = "0123456789"
+_ALPHANUMERIC = bytes(code for code in range(128) if chr(code).isalnum())
 
 
 def vendored(path: str, packages: frozenset[str] = frozenset()) -> Objection | None:
@@ -208,13 +209,20 @@ def minified(text: str) -> Objection | None:
 def data_as_code(text: str) -> Objection | None:
     """Tables and blobs: hardly any letters, or a great share of digits."""
     total = max(len(text), 1)
-    digits = sum(map(_DIGITS.__contains__, text)) / total
+    digits = sum(map(text.count, _DIGITS)) / total
     if digits > MAX_DIGIT_SHARE:
         return Objection(rule="data-as-code", value=round(digits, 3))
-    alphanumeric = sum(map(str.isalnum, text)) / total
+    alphanumeric = _alphanumeric(text) / total
     if alphanumeric < MIN_ALPHANUMERIC_SHARE:
         return Objection(rule="data-as-code", value=round(alphanumeric, 3))
     return None
+
+
+def _alphanumeric(text: str) -> int:
+    if text.isascii():
+        # Ten times as fast, and most files are.
+        return len(text) - len(text.encode().translate(None, _ALPHANUMERIC))
+    return sum(map(str.isalnum, text))
 
 
 PATH_RULES: tuple[Callable[[str], Objection | None], ...] = (generated_name, minified_name)

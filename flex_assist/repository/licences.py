@@ -39,6 +39,11 @@ _FAMILIES = (
     ("Proprietary", r"\bproprietary (?:and|&|software|information)|\bconfidential and proprietary"),
 )
 _WORDS = re.compile("|".join(f"(?P<f{at}>{words})" for at, (_, words) in enumerate(_FAMILIES)))
+# Without one of these no family is named; most files have none, and are quickly done with.
+_HINT = re.compile(
+    r"licen|gplv|commons|unencumbered|permission|redistribution|proprietary"
+    r"|\bcc[\s/*#;%-]+by"
+)
 # Between the words of a licence's name there may be a line break and a comment's mark.
 _FILLING = re.compile(r"[\s/*#;%-]+")
 
@@ -97,7 +102,10 @@ def denied(expression: str | None, rules: Iterable[str], own: Iterable[str]) -> 
 
 
 def _by_words(text: str) -> str | None:
-    plain = _FILLING.sub(" ", text.lower())
+    lowered = text.lower()
+    if not _HINT.search(lowered):
+        return None
+    plain = _FILLING.sub(" ", lowered)
     found = _WORDS.search(plain)
     if found is None or found.lastgroup is None:
         return None

@@ -238,7 +238,7 @@ _GATES = {
     "252d3046a8fa": Gate(literals=("softlayer",), folded=True),
     "7cf23da8ef21": Gate(literals=("sq0csp-",)),
     "95a6dee8cf80": Gate(literals=("k_live_",)),
-    "8b3efd86d5cf": Gate(),
+    "8b3efd86d5cf": Gate(shape=re.compile(r":[0-9A-Za-z_-]{35}"), shows=_line),
     "2b81c5dbfbe4": Gate(),
     "89733c83e010": Gate(),
 }

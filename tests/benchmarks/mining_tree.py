@@ -135,10 +135,10 @@ def language(number: int) -> tuple[str, str]:
     """Ending and manner of a file."""
     drawn = (number * 0.6180339887) % 1.0
     for share, ending, manner in LANGUAGES:
+        if drawn < share:
+            return ending, manner
         drawn -= share
-        if drawn < 0:
-            break
-    return ending, manner
+    return LANGUAGES[0][1:]
 
 
 def source(number: int, mean_characters: float, seed: int) -> str:

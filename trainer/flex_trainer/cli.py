@@ -90,7 +90,7 @@ def command(
     languages = tuple(language) if language else None
     files = _listed(train_files) if train_files else None
     if dry_run:
-        _show_plan(root, settings, languages, files, as_json)
+        _show_plan(root, settings, languages, files, progress == "json", as_json)
         return
     wanted = Wanted(
         root=root, languages=languages, train_files=files, resume=resume, from_active=from_active
@@ -196,19 +196,30 @@ def _show_plan(
     settings: Settings,
     languages: tuple[str, ...] | None,
     files: tuple[str, ...] | None,
+    json_events: bool,
     as_json: bool,
 ) -> None:
     from flex_assist.adapters.registry import Registry
     from flex_assist.repository import forgotten
     from flex_assist.repository.snapshot import take_snapshot
-    from flex_trainer import dry_run
+    from flex_trainer import dry_run, events
 
-    snapshot = take_snapshot(
-        root,
-        settings.mining,
-        seed=settings.training.seed,
-        languages=languages,
-        train_files=files,
-        forgotten=forgotten.load(Registry(locate(), root).folder),
-    )
+    display: contextlib.AbstractContextManager[events.Listener]
+    if json_events:
+        display = contextlib.nullcontext(events.json_lines)
+    elif sys.stderr.isatty():
+        display = events.Display()
+    else:
+        display = contextlib.nullcontext(events.Lines().show)
+    with display as listen:
+        snapshot = take_snapshot(
+            root,
+            settings.mining,
+            seed=settings.training.seed,
+            languages=languages,
+            train_files=files,
+            forgotten=forgotten.load(Registry(locate(), root).folder),
+            progress=lambda done, total: listen(events.Event(phase="mine", step=done, steps=total)),
+            keep_text=False,
+        )
     dry_run.show(snapshot, as_json=as_json)

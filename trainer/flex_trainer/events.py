@@ -2,12 +2,14 @@
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from flex_assist.cli.output import printable, say
 
 PHASES = ("mine", "load", "plan", "train", "export", "gate", "promote", "done")
+LINE_EVERY_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,23 @@ def json_lines(event: Event) -> None:
         for key, value in asdict(event).items()
     }
     print(json.dumps(rounded), file=sys.stderr, flush=True)
+
+
+class Lines:
+    """Where there is no terminal: notes, and now and then a line on how far a phase has come."""
+
+    def __init__(self, every_s: float = LINE_EVERY_S) -> None:
+        self._every_s = every_s
+        self._said_s = time.monotonic()
+
+    def show(self, event: Event) -> None:
+        """Say it, if it is time."""
+        notes_only(event)
+        now_s = time.monotonic()
+        if event.steps and now_s - self._said_s >= self._every_s:
+            self._said_s = now_s
+            name = f"{event.phase} {event.language or ''}".strip()
+            say(f"{name}: {event.step or 0} of {event.steps}")
 
 
 class Display:

@@ -14,6 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help setup editors demo test check fix unit e2e bench wheel clean
+.PHONY: bars-mining bars-prefilter bars-hostile bars-canary bars-chat bars-retrieval
 .PHONY: bars-parity bars-startup bars-small bars-polyglot bars-train bars-optimizers bars-kill bars-plan bars-recipe bars-joint bench-gpu
 
 help: ## show this
@@ -79,6 +80,18 @@ bars-recipe: setup ## rank, alpha, rate, batch and replay, one changed at a time
 
 bars-joint: setup ## adapters alone, with a shared half, after a common one (25 min), REPO=...
 	$(BIN)/python tests/benchmarks/joint.py --repo "$(REPO)" $(BARS)
+
+bars-mining: setup ## 100,000 files, 1 GB, as a folder and as a checkout (25 min) -> docs/bars/mining_scale.json
+	$(BIN)/python tests/benchmarks/mining.py scale $(BARS)
+
+bars-prefilter: setup ## secrets with and without the gates over BARS='--corpus FOLDER' -> docs/bars/mining_prefilter.json
+	$(BIN)/python tests/benchmarks/mining.py prefilter $(BARS)
+
+bars-hostile: setup ## a hostile repository: verdicts, secrets, nothing run (6 min) -> docs/bars/hostile.json
+	$(BIN)/python tests/benchmarks/hostile.py --data "$(DATA)" $(BARS)
+
+bars-canary: setup ## a key planted 20 times: is it learnt? (6 min), REPO=... -> docs/bars/canary.json
+	$(BIN)/python tests/benchmarks/canary.py --repo "$(REPO)" $(BARS)
 
 bench-gpu: setup ## speed and optimizers as JSON, on a GPU where there is one; no bars (REPO=...)
 	@$(BIN)/flex-assist bench train $(REPO) --repeats 3 --json

@@ -58,6 +58,10 @@ class Locations:
         """Checkpoints of a run that is not finished."""
         return self.cache / "training" / repository_id
 
+    def watched(self, repository_id: str) -> Path:
+        """What ``watch`` remembers of a repository."""
+        return self.cache / "watch" / f"{repository_id}.json"
+
     @property
     def socket(self) -> Path:
         """The engine host's socket, in a folder only the user can enter."""

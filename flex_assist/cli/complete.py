@@ -10,7 +10,6 @@ import typer
 
 from flex_assist import config, language
 from flex_assist.cli.output import JSON_HELP, print_json
-from flex_assist.complete.region import at_cursor
 from flex_assist.complete.request import Completion, CompletionRequest
 from flex_assist.complete.root import find_root
 from flex_assist.errors import ConfigError, DataError
@@ -116,6 +115,7 @@ def _decode(data: bytes, source: str) -> str:
 
 
 async def _complete(request: CompletionRequest, path: Path) -> Completion:
+    from flex_assist.complete.region import at_cursor
     from flex_assist.complete.service import CompletionService
     from flex_assist.engine.client import HostEngine
 

@@ -14,7 +14,7 @@ from flex_assist.language import BY_NAME
 from flex_assist.models.fim import FimTokens
 from flex_assist.prompt.builder import Outline, assemble, outline
 from flex_assist.prompt.retrieval import RepositoryIndex
-from flex_assist.repository.documents import Document
+from flex_assist.repository.documents import Document, printable_path
 
 Encode = Callable[[str], list[int]]
 FIM_SHARE = 0.65
@@ -77,7 +77,9 @@ class Corpus:
         ]
         rng.shuffle(segments)
         for number, start in segments:
-            own = random.Random(f"{self._seed}:{epoch}:{self._documents[number].path}:{start}")
+            own = random.Random(
+                f"{self._seed}:{epoch}:{printable_path(self._documents[number].path)}:{start}"
+            )
             span = self._spans[number].draw(own, start, start + SEGMENT_CHARACTERS)
             if span is not None and own.random() < FIM_SHARE:
                 yield self._infilling(number, span, own)

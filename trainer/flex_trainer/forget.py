@@ -71,6 +71,7 @@ def forget(paths: Sequence[str], root: Path, settings: Settings, locations: Loca
         training = locations.training(repository_id(root))
         checkpoints = training.exists()
         shutil.rmtree(training, ignore_errors=True)
+        locations.watched(repository_id(root)).unlink(missing_ok=True)
     return Removed(
         paths=tuple(paths), traces=tuple(found), active=tuple(active), checkpoints=checkpoints
     )

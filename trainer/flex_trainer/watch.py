@@ -90,7 +90,7 @@ class _Watcher:
         self._settings, self._locations = settings.watch, locations
         self._registry, self._teller = registry, teller
         identity = repository_id(options.root)
-        self._memory_file = locations.cache / "watch" / f"{identity}.json"
+        self._memory_file = locations.watched(identity)
         self._asked_file = locations.training(identity) / ASKED_FILE
         self._memory = watch_changes.recall(self._memory_file)
         self._others = Others(settings.watch.idle_cores, settings.engine, locations)

@@ -64,11 +64,9 @@ def known(registry: Registry) -> frozenset[str]:
     """Digests that the newest and the active versions' manifests name, whatever the gate said."""
     found = set()
     for name in registry.names():
-        versions = (
-            {_newest(registry, name), active.manifest.version}
-            if (active := registry.active(name))
-            else {_newest(registry, name)}
-        )
+        versions = {_newest(registry, name)}
+        if active := registry.active(name):
+            versions.add(active.manifest.version)
         for version in versions:
             found.update(_digests(registry, name, version))
     return frozenset(found)

@@ -11,14 +11,13 @@ from pathlib import PurePosixPath
 
 from flex_assist import language
 from flex_assist.config import REPOSITORY_FILE
+from flex_assist.repository import containers
 from flex_assist.repository.filters import VENDORED_FOLDERS
 from flex_assist.repository.walk import IGNORE_FILE, METADATA_FOLDERS, Listing
 
 PRUNED = METADATA_FOLDERS | VENDORED_FOLDERS
 # They decide what is used.
 RULE_FILES = frozenset({".gitignore", IGNORE_FILE, REPOSITORY_FILE})
-# Files that hold code of other languages.
-CONTAINERS = frozenset({".ipynb", ".vue", ".svelte", ".htm", ".html"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +93,7 @@ def may_matter(path: str) -> bool:
         name in RULE_FILES
         or "." not in name
         or language.by_path(pure) is not None
-        or pure.suffix.lower() in CONTAINERS
+        or containers.kind_of(pure) is not None
     )
 
 

@@ -58,7 +58,7 @@ def difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> 
     return (apart / length) ** 0.5
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_a_run_begins_where_the_active_version_was_trained_to(tmp_path, copy_core):
     repository = copy_core(tmp_path / "core")
     registry = Registry(locate(), repository)

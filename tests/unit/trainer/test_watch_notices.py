@@ -46,6 +46,7 @@ def test_any_number_of_events_is_kept_as_a_few_numbers():
     assert (found.events, found.folders) == (20_000, False)
     assert notices.take() == Noticed()
     notices.folder("new")
+    notices.file("new/a.py")
     assert notices.take().folders
     notices.lost()
     assert notices.take().folders

@@ -40,7 +40,9 @@ def web_tokens(member: st.SearchStrategy[object]) -> st.SearchStrategy[str]:
     def text(value: object) -> str:
         return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
 
-    value = st.dictionaries(st.text(max_size=4), member, min_size=1, max_size=2)
+    # "eyJ" is what a brace, a quote and a letter come to.
+    names = st.text(string.ascii_letters, min_size=1, max_size=4)
+    value = st.dictionaries(names, member, min_size=1, max_size=2)
     parts = st.tuples(value, value, st.text(WORD, max_size=44).filter(lambda s: len(s) % 4 != 1))
     return parts.map(lambda p: f"{text(p[0])}.{text(p[1])}.{p[2]}")
 
@@ -83,7 +85,8 @@ NOISE = st.one_of(
 
 def texts(token: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     cut = st.builds(lambda t, a, b: t[a:-b], token, st.integers(0, 12), st.integers(1, 12))
-    return st.lists(st.one_of(NOISE, token, cut), min_size=1, max_size=12).map("".join)
+    apart = token.map(" {} ".format)
+    return st.lists(st.one_of(NOISE, token, apart, cut), min_size=1, max_size=12).map("".join)
 
 
 def test_every_pattern_has_a_gate_of_its_own() -> None:
@@ -112,7 +115,7 @@ def test_nothing_is_lost_or_added(number: int) -> None:
     detector = DETECTORS[number]
     seen = 0
 
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50, deadline=None, derandomize=True)
     @given(texts(tokens(detector)))
     def same(text: str) -> None:
         nonlocal seen
@@ -129,7 +132,7 @@ def test_tokens_far_out_in_a_line_are_found(number: int) -> None:
     detector = DETECTORS[number]
     filler = "a1b2c3d4 = [e5f6g7h8, 'i9j0']  " * 400
 
-    @settings(max_examples=2, deadline=None)
+    @settings(max_examples=2, deadline=None, derandomize=True)
     @given(tokens(detector), st.integers(0, 31))
     def same(token: str, more: int) -> None:
         text = filler + " " * more + token + filler + f"\n{token}\n{token}"

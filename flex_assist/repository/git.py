@@ -5,9 +5,11 @@ The command below reads the index and the ignore rules only; whatever could star
 that way is switched off on the command line, which outranks the repository's configuration.
 """
 
+import contextlib
 import os
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 TIMEOUT_S = 30.0
@@ -94,3 +96,52 @@ def _environment() -> dict[str, str]:
         "GIT_ALLOW_PROTOCOL": "none",
         "GIT_NO_LAZY_FETCH": "1",
     }
+
+
+def bounded_output(
+    root: Path, *arguments: str, given: bytes = b"", most_bytes: int, timeout_s: float = TIMEOUT_S
+) -> bytes | None:
+    """The beginning of what a plumbing command writes, with everything that runs programs off.
+
+    Args:
+        given: Its standard input; at most some hundred lines.
+        most_bytes: What lies behind is not read; the command is ended then, as after ``timeout_s``.
+
+    Returns:
+        None where git cannot say.
+    """
+    program = _program(root)
+    if program is None:
+        return None
+    settings = [part for setting in _SETTINGS for part in ("-c", setting)]
+    try:
+        process = subprocess.Popen(
+            [program, "--no-pager", "--no-replace-objects", *settings, "-C", os.fspath(root),
+             *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=_environment(),
+        )  # fmt: skip
+    except OSError:
+        return None
+    watch = threading.Timer(timeout_s, process.kill)
+    watch.start()
+    with process:
+        try:
+            return _read(process, given, most_bytes)
+        finally:
+            watch.cancel()
+            process.kill()
+
+
+def _read(process: "subprocess.Popen[bytes]", given: bytes, most_bytes: int) -> bytes | None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with contextlib.suppress(OSError):
+        process.stdin.write(given)
+        process.stdin.close()
+    found = process.stdout.read(most_bytes)
+    if len(found) == most_bytes:
+        return found
+    return found if process.wait() == 0 else None

@@ -1,12 +1,19 @@
 """Pieces of other files: which are found, and that they stay while a line is typed."""
 
+import random
 from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flex_assist.prompt.retrieval import CHUNK_LINES, Chunk, RepositoryIndex, words
+from flex_assist.prompt.retrieval import (
+    CHUNK_LINES,
+    MOST_PLACES,
+    Chunk,
+    RepositoryIndex,
+    words,
+)
 
 
 @dataclass(frozen=True)
@@ -41,8 +48,10 @@ def find(index: RepositoryIndex, before: str, after: str = "", **changes: object
 def test_the_most_alike_comes_first(index: RepositoryIndex) -> None:
     found = find(index, "order = load_order(order_id)\n")
     assert [chunk.path for chunk in found] == ["app/orders.py", "app/users.py"]
-    assert found[0].score > found[1].score > 0
     assert found[0].first_line == 1
+    assert found[0].why == "defines load_order"
+    assert found[1].why == "alike"
+    assert found[1].score > 0
     assert found[0].text == FILES[1].text.strip("\n")
 
 
@@ -80,7 +89,7 @@ def test_an_index_of_nothing(files: list[File]) -> None:
 
 
 def test_chunks_are_lines_of_the_file() -> None:
-    text = "".join(f"value{number} = other\n" for number in range(30))
+    text = "".join(f"call(value{number}, other)\n" for number in range(30))
     index = RepositoryIndex([File("a.py", "python", text)])
     assert len(index) == 3
     found = find(index, "value13\n", count=1)[0]
@@ -98,7 +107,7 @@ def test_the_same_question_has_the_same_answer() -> None:
     tied = RepositoryIndex(same)
     for _ in range(3):
         assert find(first, "user order\n") == find(second, "user order\n")
-        assert [chunk.path for chunk in find(tied, "alike\n")] == ["b.py", "c.py", "d.py"]
+        assert [chunk.path for chunk in find(tied, "alike\n")] == ["a.py", "b.py", "c.py"]
 
 
 @given(
@@ -135,3 +144,90 @@ def test_a_long_line_above_is_cut_at_the_same_place_while_typing(index: Reposito
 )
 def test_words(text: str, wanted: list[str]) -> None:
     assert words(text) == wanted
+
+
+def library(count: int = 1) -> list[File]:
+    """Files that define ``parse_header``, and one that only talks of the same things."""
+    defining = [
+        File(
+            f"lib/reader{number}.py",
+            "python",
+            f"\n\ndef parse_header(data):\n    return {number}\n",
+        )
+        for number in range(count)
+    ]
+    alike = "header, data = 1, 2\nparse(header, data)\nheader = parse_header(data)\n" * 3
+    return [*defining, File("lib/use.py", "python", alike)]
+
+
+def test_what_defines_a_symbol_near_the_cursor_comes_first() -> None:
+    index = RepositoryIndex(library())
+    found = find(index, "header = parse_header(data)\n")
+    assert [(chunk.path, chunk.why) for chunk in found] == [
+        ("lib/reader0.py", "defines parse_header"),
+        ("lib/use.py", "alike"),
+    ]
+    assert found[0].first_line == 3
+    assert found[0].text == "def parse_header(data):\n    return 0"
+
+
+def test_the_cursors_own_line_defines_nothing() -> None:
+    assert find(RepositoryIndex(library()), "x = 1\nheader = parse_header(data)") == []
+
+
+def test_a_name_that_many_places_define_says_nothing() -> None:
+    enough, too_many = (RepositoryIndex(library(n)) for n in (MOST_PLACES, MOST_PLACES + 1))
+    assert find(enough, "parse_header(data)\n")[0].why == "defines parse_header"
+    assert {one.why for one in find(too_many, "parse_header(data)\n")} == {"alike"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["def parse_header(x):", "class parse_header:", "const parse_header = 1", "fn parse_header("],
+)
+def test_what_the_file_defines_itself_is_not_looked_for(line: str) -> None:
+    found = find(RepositoryIndex(library()), f"{line}\n    pass\n\nparse_header(data)\n")
+    assert found
+    assert {one.why for one in found} == {"alike"}
+
+
+def test_a_definition_in_the_file_itself_or_in_another_language_does_not_count() -> None:
+    index = RepositoryIndex(library())
+    found = find(index, "parse_header(data)\n", path="lib/reader0.py")
+    assert {one.why for one in found} == {"alike"}
+    other = File("lib/reader.ts", "typescript", "export function parse_header(data) {}\n")
+    found = find(RepositoryIndex([other, *library()[1:]]), "parse_header(data)\n")
+    assert {one.why for one in found} == {"alike"}
+
+
+def test_of_several_definitions_the_imported_file_goes_first() -> None:
+    index = RepositoryIndex(library(3))
+    before = "from lib.reader2 import parse_header\n\nheader = parse_header(data)\n"
+    assert find(index, before)[0].path == "lib/reader2.py"
+    assert find(index, before.replace("reader2", "reader1"))[0].path == "lib/reader1.py"
+
+
+def test_imported_files_go_before_others_that_are_as_much_alike() -> None:
+    text = "total = rows + cells\n"
+    index = RepositoryIndex([File(f"lib/{name}.py", "python", text) for name in "abcd"])
+    assert [one.path for one in find(index, "rows + cells\n", count=1)] == ["lib/a.py"]
+    found = find(index, "from lib.c import total\n\nrows + cells\n", count=2)
+    assert [(one.path, one.why) for one in found] == [
+        ("lib/c.py", "imported"),
+        ("lib/a.py", "alike"),
+    ]
+
+
+def test_no_line_is_shown_twice() -> None:
+    text = "def parse_header(data):\n    header = data\n    return header\n"
+    found = find(RepositoryIndex([File("lib/a.py", "python", text)]), "parse_header(header)\n")
+    assert [one.why for one in found] == ["defines parse_header"]
+
+
+def test_the_order_of_the_files_changes_nothing() -> None:
+    files = [*library(3), *FILES, *(File(f"x/{n}.py", "python", USERS) for n in range(5))]
+    before = "from lib.reader2 import x\nparse_header(user_id)\nload_user(order)\n"
+    wanted = find(RepositoryIndex(files), before, count=6)
+    for seed in range(5):
+        mixed = random.Random(seed).sample(files, len(files))
+        assert find(RepositoryIndex(mixed), before, count=6) == wanted

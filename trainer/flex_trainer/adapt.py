@@ -19,13 +19,13 @@ from flex_assist.locations import Locations, private_directory, repository_id
 from flex_assist.locks import exclusive
 from flex_assist.models import store
 from flex_assist.models.store import BaseModel
-from flex_assist.repository.history import Commit, small_commits
 from flex_assist.repository.snapshot import Snapshot, take_snapshot
 from flex_trainer import (
     base_model,
     curriculum,
     device,
     gate,
+    instructions,
     job,
     memory,
     outcome,
@@ -135,7 +135,9 @@ class _Run:
         self._workers = replace(self._workers, sharded=several and shared == "sharded")
         self._budget = Budget(seconds=self._options.budget_s, started_s=time.monotonic())
         snapshot = self._mine()
-        self._commits = self._history(snapshot)
+        # Where certain files only are to be learnt from, their history is not.
+        share = 0.0 if self._options.train_files else self._settings.training.instruction_share
+        self._commits = instructions.commits(self._options.root, snapshot.train, share)
         self._listen(Event(phase="load"))
         self._served = store.serving_path(self._settings.model.base, self._locations)
         self._vocabulary = Vocabulary(self._engine, self._served)
@@ -201,12 +203,6 @@ class _Run:
             train_files=self._options.train_files,
             progress=progress,
         )
-
-    def _history(self, snapshot: Snapshot) -> tuple[Commit, ...]:
-        """Commits to ask questions about; none where certain files only are to be learnt from."""
-        if self._options.train_files is not None or not self._settings.training.instruction_share:
-            return ()
-        return small_commits(self._options.root, {one.path for one in snapshot.train})
 
     def _planned(self, stored: RunPlan | None, snapshot: Snapshot, selection: Selection) -> RunPlan:
         """The plan, the same on all workers; the base model stands ready then."""

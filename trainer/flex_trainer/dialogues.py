@@ -1,6 +1,7 @@
 """From a question and its answer to a sample: laid out as the chat lays it out when it serves."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from flex_assist.chat.service import SYSTEM
 from flex_assist.chat.template import ControlToken, Turn, lay_out, pieces_of, tokens_of
@@ -36,15 +37,19 @@ class Dialogues:
         """
         if self._end_id is None or not exchange.answer:
             return None
-        asked = Exchange(question=exchange.question, attachments=exchange.attachments)
-        layout = lay_out(self._facts.chat_template, turns_of(SYSTEM, [asked]))
-        *encoded, answer = self._encode([*pieces_of(layout), TextPiece(text=exchange.answer)])
-        prompt = tokens_of(layout, encoded, self._facts)
+        prompt = self.prompt(exchange)
+        (answer,) = self._encode([TextPiece(text=exchange.answer)])
         tokens = (*prompt, *answer, self._end_id)
         if len(tokens) > most_tokens:
             return None
         labels = (UNLABELLED,) * len(prompt) + tokens[len(prompt) :]
         return Sample(tokens=tokens, labels=labels, weights=(1.0,) * len(tokens))
+
+    def prompt(self, exchange: Exchange) -> list[int]:
+        """What the model is asked, the answer left out."""
+        asked = replace(exchange, answer=None)
+        layout = lay_out(self._facts.chat_template, turns_of(SYSTEM, [asked]))
+        return tokens_of(layout, self._encode(pieces_of(layout)), self._facts)
 
     def _end_of_turn(self) -> int:
         """What the template puts behind an answer, where that is what ends generation."""

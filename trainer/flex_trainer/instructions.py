@@ -11,6 +11,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flex_assist.chat.attachments import Attachment
@@ -18,7 +19,7 @@ from flex_assist.chat.window import Exchange, fenced
 from flex_assist.language import BY_NAME, Language
 from flex_assist.prompt.symbols import definition_nodes, definitions
 from flex_assist.repository.documents import Document
-from flex_assist.repository.history import Change, Commit
+from flex_assist.repository.history import Change, Commit, small_commits
 from flex_trainer.corpus import Sample
 from flex_trainer.dialogues import Dialogues
 
@@ -53,6 +54,16 @@ class Function:
     comment: str
     code: str
     first_line: int
+
+
+def commits(root: Path, documents: Sequence[Document], share: float) -> tuple[Commit, ...]:
+    """The commits to ask questions about; none where there are to be no questions.
+
+    Args:
+        documents: All that may be shown, of every adapter: the training part.
+        share: Of questions.
+    """
+    return small_commits(root, {document.path for document in documents}) if share > 0 else ()
 
 
 class Instructions:

@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help setup editors demo test check fix unit e2e bench wheel clean
-.PHONY: bars-parity bars-startup bars-small bars-polyglot bars-train bars-optimizers bars-kill bars-plan bars-recipe bars-joint bench-gpu
+.PHONY: bars-parity bars-startup bars-small bars-polyglot bars-train bars-optimizers bars-kill bars-plan bars-recipe bars-joint bars-chat bars-retrieval bench-gpu
 
 help: ## show this
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -79,6 +79,12 @@ bars-recipe: setup ## rank, alpha, rate, batch and replay, one changed at a time
 
 bars-joint: setup ## adapters alone, with a shared half, after a common one (25 min), REPO=...
 	$(BIN)/python tests/benchmarks/joint.py --repo "$(REPO)" $(BARS)
+
+bars-chat: setup ## does chat get worse, with questions in the samples and without (10 min), REPO=...
+	$(BIN)/python tests/benchmarks/chat_drift.py $(if $(REPO),--repo "$(REPO)") $(BARS)
+
+bars-retrieval: setup ## what pieces of other files are worth to the base (10 min) -> docs/bars/retrieval.json
+	$(BIN)/python tests/benchmarks/retrieval.py --data "$(DATA)" $(BARS)
 
 bench-gpu: setup ## speed and optimizers as JSON, on a GPU where there is one; no bars (REPO=...)
 	@$(BIN)/flex-assist bench train $(REPO) --repeats 3 --json

@@ -1,7 +1,9 @@
 """Pieces of other files that fit the place of the cursor.
 
-First what defines a symbol that stands near the cursor, then pieces of files that its file imports,
-then those whose words are most alike (BM25 over chunks of lines).
+Those whose words are most alike come first (BM25 over chunks of lines): they show how code like
+this goes on. Behind them, for what is left of the budget, come the first lines of what defines
+symbols near the cursor, those of imported files before others. In front they cost more than they
+give; docs/log.md has the measurement.
 """
 
 import re
@@ -21,13 +23,12 @@ from flex_assist.prompt.symbols import ImportTable, definitions
 CHUNK_LINES = 12
 QUERY_LINES_BEFORE = 12
 QUERY_LINES_AFTER = 4
-# At most so many of the pieces define a symbol: the others show how it is used in code like this.
-MOST_DEFINITIONS = 1
+# Definitions of symbols come behind the pieces that are alike, a few lines of each.
+MOST_DEFINITIONS = 2
+DEFINITION_LINES = 4
 # A name that more places define says too little about which of them is meant.
 MOST_PLACES = 3
 MIN_SYMBOL_CHARACTERS = 4
-# What pieces of imported files score more than others that are as much alike.
-IMPORT_BOOST = 1.3
 OWN_TEXT_CHARACTERS = 16_000
 WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 DEFINED_HERE = re.compile(
@@ -94,6 +95,10 @@ class RepositoryIndex:
         if any(ids):
             self._bm25 = bm25s.BM25()
             self._bm25.index((ids, self._vocabulary), show_progress=False)
+        self._numbers = {
+            (chunk.path, (chunk.first_line - 1) // CHUNK_LINES): number
+            for number, chunk in enumerate(self._chunks)
+        }
         self._imports = ImportTable((source.path, source.language) for source in kept)
         self._places: defaultdict[str, list[Chunk]] = defaultdict(list)
         for source in kept:
@@ -106,7 +111,7 @@ class RepositoryIndex:
     def search(
         self, before: str, after: str, *, path: str | None, language: str | None, count: int
     ) -> list[Chunk]:
-        """The chunks that fit best, best first.
+        """At most ``count`` chunks that are most alike, best first, and definitions behind them.
 
         The line of the cursor itself does not count, so that the answer stays the same (and the
         prompt's KV valid) while a line is typed. No chunk comes from ``path``.
@@ -117,11 +122,10 @@ class RepositoryIndex:
         imported: frozenset[str] = frozenset()
         if language is not None:
             imported = self._imports.imported(around.complete, path, language)
-        chosen = self._defined(around, path, language, imported)[: min(count, MOST_DEFINITIONS)]
-        for chunk in self._alike(around, path, language, imported, count + len(chosen)):
-            if len(chosen) < count and not any(_overlap(chunk, one) for one in chosen):
-                chosen.append(chunk)
-        return chosen
+        defined = self._defined(around, path, language, imported)
+        chosen = self._alike(around, path, language, imported, defined, count)
+        behind = [one for one in defined if not any(_overlap(one, two) for two in chosen)]
+        return chosen + behind[:MOST_DEFINITIONS]
 
     def _alike(
         self,
@@ -129,6 +133,7 @@ class RepositoryIndex:
         path: str | None,
         language: str | None,
         imported: frozenset[str],
+        defined: Sequence[Chunk],
         count: int,
     ) -> list[Chunk]:
         query = sorted({self._vocabulary[w] for w in words(around.near()) if w in self._vocabulary})
@@ -138,19 +143,22 @@ class RepositoryIndex:
         scores = np.where(self._paths == path, 0.0, scores)
         if language is not None:
             scores = np.where(self._languages == language, scores, 0.0)
-        if imported:
-            boost = np.where(np.isin(self._paths, sorted(imported)), IMPORT_BOOST, 1.0)
-            scores = scores * boost
+        reasons = {
+            self._numbers[one.path, (one.first_line - 1) // CHUNK_LINES]: one.why for one in defined
+        }
         best = np.argsort(-scores, kind="stable")[:count]
         return [
             replace(
                 self._chunks[index],
                 score=round(float(scores[index]), 3),
-                why="imported" if self._chunks[index].path in imported else "alike",
+                why=reasons.get(index, self._why(index, imported)),
             )
             for index in map(int, best)
             if scores[index] > 0
         ]
+
+    def _why(self, index: int, imported: frozenset[str]) -> str:
+        return "imported" if self._chunks[index].path in imported else "alike"
 
     def _defined(
         self, around: "_Around", path: str | None, language: str | None, imported: frozenset[str]
@@ -237,7 +245,7 @@ def _defining(source: Source) -> Iterator[tuple[str, Chunk]]:
     lines = source.text.split("\n")
     for found in definitions(source.text, language):
         if len(found.name) >= MIN_SYMBOL_CHARACTERS:
-            last = min(found.last_line + 1, found.first_line + CHUNK_LINES)
+            last = min(found.last_line + 1, found.first_line + DEFINITION_LINES)
             text = "\n".join(lines[found.first_line : last])
             yield (
                 found.name,

@@ -38,17 +38,8 @@ from flex_trainer.bench import trial  # noqa: E402
 from flex_trainer.corpus import UNLABELLED, Sample  # noqa: E402
 from flex_trainer.vocabulary import Vocabulary  # noqa: E402
 
-# Most definitions, and what pieces of imported files score more.
-WAYS: dict[str, tuple[int, float]] = {
-    "words": (0, 1.0),
-    "imports": (0, 1.3),
-    "imports before all": (0, 1e6),
-    "1 definition": (1, 1.0),
-    "2 definitions": (2, 1.0),
-    "3 definitions": (3, 1.0),
-    "1 definition, imports": (1, 1.3),
-    "2 definitions, imports": (2, 1.3),
-}
+# Most definitions behind what is alike.
+WAYS = {"words": 0, "words, then definitions": retrieval.MOST_DEFINITIONS}
 REPOSITORIES = {"small": 100, "polyglot": 60}
 MIDDLE_CHARACTERS = 600
 REPEATS = 3
@@ -87,7 +78,7 @@ class Reader:
             answer=case["middle"][:MIDDLE_CHARACTERS],
         )
         prompt = assemble(planned, [self._encode(one) for one in planned.texts()], None, settings)
-        key = hashlib.sha256(repr(prompt.tokens).encode()).hexdigest()
+        key = hashlib.sha256(repr((prompt.tokens, prompt.answer_tokens)).encode()).hexdigest()
         if key not in self._known:
             asked = len(prompt.tokens) - prompt.answer_tokens
             labels = (UNLABELLED,) * asked + prompt.tokens[asked:]
@@ -123,7 +114,7 @@ def measure(name: str, count: int, arguments: argparse.Namespace, reader: Reader
 
 def search(index: retrieval.RepositoryIndex, case: dict[str, Any], way: str) -> list[Any]:
     """What is found for a case."""
-    retrieval.MOST_DEFINITIONS, retrieval.IMPORT_BOOST = WAYS[way]
+    retrieval.MOST_DEFINITIONS = WAYS[way]
     language = by_path(case["path"])
     return index.search(
         case["prefix"], case["suffix"], path=case["path"],

@@ -1,5 +1,6 @@
 """From a question and its answer to a sample: laid out as the chat lays it out when it serves."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -9,6 +10,8 @@ from flex_assist.chat.window import Exchange, turns_of
 from flex_assist.engine.protocol import ModelFacts, TextPiece
 from flex_trainer.corpus import UNLABELLED, Sample
 
+# How an answer begins is left to the base: learnt from these, all answers would begin like them.
+_OPENING = re.compile(r"`{3,}\w*\n|`[^`\n]+` is defined in ")
 EncodePieces = Callable[[Sequence[TextPiece]], list[list[int]]]
 
 
@@ -30,19 +33,24 @@ class Dialogues:
         return self._facts.chat_template is not None
 
     def sample(self, exchange: Exchange, most_tokens: int) -> Sample | None:
-        """The prompt of a question, without labels, its answer, and the end of the turn.
+        """The prompt of a question, its answer, and the end of the turn.
+
+        The prompt has no labels, nor has what the answer begins with.
 
         Returns:
             None where it is longer than ``most_tokens``.
         """
         if self._end_id is None or not exchange.answer:
             return None
-        prompt = self.prompt(exchange)
-        (answer,) = self._encode([TextPiece(text=exchange.answer)])
-        tokens = (*prompt, *answer, self._end_id)
+        opening = _OPENING.match(exchange.answer)
+        at = opening.end() if opening else 0
+        texts = [exchange.answer[:at], exchange.answer[at:]]
+        opened, rest = self._encode([TextPiece(text=text) for text in texts])
+        given = [*self.prompt(exchange), *opened]
+        tokens = (*given, *rest, self._end_id)
         if len(tokens) > most_tokens:
             return None
-        labels = (UNLABELLED,) * len(prompt) + tokens[len(prompt) :]
+        labels = (UNLABELLED,) * len(given) + tokens[len(given) :]
         return Sample(tokens=tokens, labels=labels, weights=(1.0,) * len(tokens))
 
     def prompt(self, exchange: Exchange) -> list[int]:

@@ -3,6 +3,7 @@
 import random
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import assume, given
@@ -242,6 +243,9 @@ def test_any_text_fits_its_budget(texts, path, prefix, suffix, retrieval, seed):
         for number, text in enumerate([*texts, path.read_text(encoding="utf-8")])
     ]  # fmt: skip
     corpus = Corpus(found, lambda text: [*text.encode()], FIM, settings, seed)
-    for sample in corpus.samples(0):
-        assert 0 < len(sample.tokens) <= module.most_tokens(settings)
-        assert len(sample.tokens) == len(sample.labels) == len(sample.weights)
+    with patch.multiple(module, PLAIN_TOKENS=64, PATH_TOKENS=8, ANSWER_TOKENS=16):
+        limit = module.most_tokens(settings)
+        assert limit < 500
+        for sample in corpus.samples(0):
+            assert 0 < len(sample.tokens) <= limit
+            assert len(sample.tokens) == len(sample.labels) == len(sample.weights)

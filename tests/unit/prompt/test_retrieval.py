@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from flex_assist.prompt.retrieval import (
     CHUNK_LINES,
+    DEFINITION_LINES,
+    MOST_DEFINITIONS,
     MOST_PLACES,
     Chunk,
     RepositoryIndex,
@@ -49,9 +51,8 @@ def test_the_most_alike_comes_first(index: RepositoryIndex) -> None:
     found = find(index, "order = load_order(order_id)\n")
     assert [chunk.path for chunk in found] == ["app/orders.py", "app/users.py"]
     assert found[0].first_line == 1
-    assert found[0].why == "defines load_order"
-    assert found[1].why == "alike"
-    assert found[1].score > 0
+    assert found[0].score > found[1].score > 0
+    assert [chunk.why for chunk in found] == ["defines load_order", "alike"]
     assert found[0].text == FILES[1].text.strip("\n")
 
 
@@ -152,23 +153,33 @@ def library(count: int = 1) -> list[File]:
         File(
             f"lib/reader{number}.py",
             "python",
-            f"\n\ndef parse_header(data):\n    return {number}\n",
+            f"{'# Nothing alike.' * 3}\n" * 12
+            + f"\n\ndef parse_header(data):\n    return {number}\n",
         )
         for number in range(count)
     ]
-    alike = "header, data = 1, 2\nparse(header, data)\nheader = parse_header(data)\n" * 3
+    alike = "parse(header, data)\nprint(parse_header(data), header)\n" * 3
     return [*defining, File("lib/use.py", "python", alike)]
 
 
-def test_what_defines_a_symbol_near_the_cursor_comes_first() -> None:
+def test_what_defines_a_symbol_near_the_cursor_comes_behind_what_is_alike() -> None:
     index = RepositoryIndex(library())
-    found = find(index, "header = parse_header(data)\n")
+    found = find(index, "parse(header, data)\nprint(parse_header(data), header)\n", count=1)
     assert [(chunk.path, chunk.why) for chunk in found] == [
-        ("lib/reader0.py", "defines parse_header"),
         ("lib/use.py", "alike"),
+        ("lib/reader0.py", "defines parse_header"),
     ]
-    assert found[0].first_line == 3
-    assert found[0].text == "def parse_header(data):\n    return 0"
+    assert found[1].first_line == 15
+    assert found[1].text == "def parse_header(data):\n    return 0"
+
+
+def test_the_first_lines_of_a_definition_are_enough() -> None:
+    text = "x = 1\n" * 12 + "class ParserOfHeaders:\n" + "    name = 1\n" * 40
+    index = RepositoryIndex([File("lib/a.py", "python", text), *FILES])
+    before = f"load_user(user_id)\n    {FETCH}(user_id, ParserOfHeaders)\n"
+    found = find(index, before, count=1)
+    assert found[-1].why == "defines ParserOfHeaders"
+    assert found[-1].text.split("\n") == text.split("\n")[12 : 12 + DEFINITION_LINES]
 
 
 def test_the_cursors_own_line_defines_nothing() -> None:
@@ -177,8 +188,9 @@ def test_the_cursors_own_line_defines_nothing() -> None:
 
 def test_a_name_that_many_places_define_says_nothing() -> None:
     enough, too_many = (RepositoryIndex(library(n)) for n in (MOST_PLACES, MOST_PLACES + 1))
-    assert find(enough, "parse_header(data)\n")[0].why == "defines parse_header"
-    assert {one.why for one in find(too_many, "parse_header(data)\n")} == {"alike"}
+    wanted = "defines parse_header"
+    assert wanted in {one.why for one in find(enough, "parse_header(data)\n", count=1)}
+    assert {one.why for one in find(too_many, "parse_header(data)\n", count=1)} == {"alike"}
 
 
 @pytest.mark.parametrize(
@@ -203,19 +215,31 @@ def test_a_definition_in_the_file_itself_or_in_another_language_does_not_count()
 def test_of_several_definitions_the_imported_file_goes_first() -> None:
     index = RepositoryIndex(library(3))
     before = "from lib.reader2 import parse_header\n\nheader = parse_header(data)\n"
-    assert find(index, before)[0].path == "lib/reader2.py"
-    assert find(index, before.replace("reader2", "reader1"))[0].path == "lib/reader1.py"
+    for name in ("reader2", "reader1"):
+        found = find(index, before.replace("reader2", name), count=1)
+        assert [one.why for one in found[1:]] == ["defines parse_header"] * MOST_DEFINITIONS
+        assert found[1].path == f"lib/{name}.py"
 
 
-def test_imported_files_go_before_others_that_are_as_much_alike() -> None:
-    text = "total = rows + cells\n"
-    index = RepositoryIndex([File(f"lib/{name}.py", "python", text) for name in "abcd"])
-    assert [one.path for one in find(index, "rows + cells\n", count=1)] == ["lib/a.py"]
-    found = find(index, "from lib.c import total\n\nrows + cells\n", count=2)
-    assert [(one.path, one.why) for one in found] == [
-        ("lib/c.py", "imported"),
-        ("lib/a.py", "alike"),
-    ]
+def test_pieces_say_that_their_file_is_imported() -> None:
+    text = "print(rows + cells)\n"
+    index = RepositoryIndex([File(f"lib/{name}.py", "python", text) for name in "abc"])
+    found = find(index, "from lib.b import total\n\nrows + cells\n", count=3)
+    assert {one.path: one.why for one in found} == {
+        "lib/a.py": "alike",
+        "lib/b.py": "imported",
+        "lib/c.py": "alike",
+    }
+
+
+def test_definitions_displace_nothing() -> None:
+    """What is alike is the same, and in the same order, as without any definitions."""
+    files = [*library(2), *FILES]
+    before = "load_user(order)\nparse_header(user_id)\n"
+    found = find(RepositoryIndex(files), before, count=2)
+    assert [one.score > 0 for one in found] == [True, True, *[False] * (len(found) - 2)]
+    assert len(find(RepositoryIndex(files), before, count=0)) == 0
+    assert found[:1] == find(RepositoryIndex(files), before, count=1)[:1]
 
 
 def test_no_line_is_shown_twice() -> None:

@@ -26,6 +26,7 @@ from flex_trainer import (
     curriculum,
     device,
     gate,
+    instructions,
     job,
     memory,
     outcome,
@@ -143,6 +144,9 @@ class _Run:
         self._workers = replace(self._workers, sharded=several and shared == "sharded")
         self._budget = Budget(seconds=self._options.budget_s, started_s=time.monotonic())
         snapshot = self._mine()
+        # Where certain files only are to be learnt from, their history is not.
+        share = 0.0 if self._options.train_files else self._settings.training.instruction_share
+        self._commits = instructions.commits(self._options.root, snapshot.train, share)
         self._listen(Event(phase="load"))
         self._served = store.serving_path(self._settings.model.base, self._locations)
         self._vocabulary = Vocabulary(self._engine, self._served)
@@ -344,6 +348,7 @@ class _Run:
             engine=self._engine,
             vocabulary=self._vocabulary,
             fim=self._fim,
+            commits=self._commits,
             resume=self._options.resume,
             workers=Workers() if self._apart and not together else self._workers,
             listen=self._listen,

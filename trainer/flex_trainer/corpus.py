@@ -121,7 +121,8 @@ class Corpus:
             chunks=(),
             settings=self._settings,
         ).header
-        prefix = self._cached(header)
+        # A path of letters that the vocabulary spells byte by byte must leave room for the text.
+        prefix = self._cached(header)[: PLAIN_TOKENS // 2]
         tokens = tuple([*prefix, *self._encode("\n" + text)][:PLAIN_TOKENS])
         labels = (UNLABELLED,) * len(prefix) + tokens[len(prefix) :]
         return Sample(tokens=tokens, labels=labels, weights=(1.0,) * len(tokens))

@@ -34,7 +34,7 @@ ROWS = 6
 # from one template would each be compared with all the others.
 MAX_COMPARED = 50
 # Few enough for the processor's cache.
-GRAMS_AT_ONCE = 1024
+GRAMS_AT_ONCE = 512
 # Of a text's grams this share is looked up beyond what is needed, and must be found: it tells
 # pairs that are alike from those that only have a rare gram in common.
 SURPLUS_SHARE = 0.1

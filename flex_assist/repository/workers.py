@@ -114,6 +114,8 @@ class _Pool:
             deque(range(start, min(start + QUESTIONS_AT_ONCE, len(questions)))) for start in starts
         )
         self._answers: queue.SimpleQueue[tuple[int, Any] | None] = queue.SimpleQueue()
+        # Held while a process is started, so that none is started after the end.
+        self._lock = threading.Lock()
         self._closed = False
         count = min(cores(), MAX_WORKERS, len(starts))
         self._processes: list[_Process | None] = [None] * count
@@ -127,11 +129,14 @@ class _Pool:
         left = len(self._questions)
         for thread in self._threads:
             thread.start()
+        checked_s = time.monotonic()
         while working:
+            if time.monotonic() - checked_s > _CHECK_S:
+                checked_s = time.monotonic()
+                self._end_late_ones(time_limit_s)
             try:
                 found = self._answers.get(timeout=_CHECK_S)
             except queue.Empty:
-                self._end_late_ones(time_limit_s)
                 continue
             if found is None:
                 working -= 1
@@ -142,10 +147,11 @@ class _Pool:
             raise NoWorkersError
 
     def close(self) -> None:
-        self._closed = True
-        for process in self._processes:
-            if process is not None:
-                process.kill()
+        with self._lock:
+            self._closed = True
+            for process in self._processes:
+                if process is not None:
+                    process.kill()
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join()
@@ -177,9 +183,7 @@ class _Pool:
         """Have questions answered; whether that could be done."""
         again = None
         while numbers and not self._closed:
-            process = self._processes[place]
-            if process is None:
-                process = self._processes[place] = _start(*self._command)
+            process = self._processes[place] or self._start(place)
             if process is None:
                 return False
             for answer in process.ask([self._questions[number] for number in numbers]):
@@ -193,6 +197,16 @@ class _Pool:
                 else:
                     again = numbers[0]
         return True
+
+    def _start(self, place: int) -> "_Process | None":
+        module, request = self._command
+        with self._lock:
+            process = None if self._closed else _started(module)
+            self._processes[place] = process
+        if process is None or process.begin(request):
+            return process
+        process.kill()
+        return None
 
 
 class _Process:
@@ -252,7 +266,7 @@ class _Process:
         self._answers.close()
 
 
-def _start(module: str, request: Mapping[str, Any]) -> _Process | None:
+def _started(module: str) -> _Process | None:
     options: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
         options = {
@@ -260,7 +274,7 @@ def _start(module: str, request: Mapping[str, Any]) -> _Process | None:
         }
     try:
         # -P: the folder it starts in is no place to import from.
-        started = subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-P", "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -271,12 +285,7 @@ def _start(module: str, request: Mapping[str, Any]) -> _Process | None:
         )
     except OSError:
         return None
-    process = _Process(started)
-    if process.begin(request):
-        return process
-    process.kill()
-    process.end()
-    return None
+    return _Process(process)
 
 
 def _code() -> dict[str, str]:

@@ -155,6 +155,19 @@ def test_a_web_token_of_lists_within_lists_does_not_end_the_run() -> None:
     assert any(finding.rule == "json-web-token" for finding in secrets.find_secrets(text))
 
 
+def test_patterns_without_a_gate_see_every_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secret_detectors, "_GATES", {})
+    secret_detectors.detectors.cache_clear()
+    try:
+        text = "a = 1\n\nb = 'AP5" + "xYz4" * 9 + " AC" + "0a" * 16 + "'\nc = 'AC" + "1b" * 16 + "'"
+        assert all(detector.gate is None for detector in secret_detectors.detectors())
+        found = gated(text)
+    finally:
+        secret_detectors.detectors.cache_clear()
+    assert found == ungated(text)
+    assert len(found) == 2
+
+
 def test_folding_is_what_ignoring_case_means() -> None:
     everything = [chr(n) for n in range(0x110000) if not 0xD800 <= n < 0xE000]
     text = "".join(everything)

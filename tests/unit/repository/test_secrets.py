@@ -48,6 +48,11 @@ CASES = [
     ("telegram-bot-token", "12345678:" + draw(34) + "1", 'bot("{}")'),
     ("private-key", KEY, 'KEY = """{}"""'),
     ("private-key", KEY.replace("\n", "\\n"), 'KEY = "{}"'),
+    # Without any digit.
+    ("aws-token", "AK" + "IA" + draw(16, string.ascii_uppercase), 'x = "{}"'),
+    ("aws-access-key", "AK" + "IA" + draw(16, string.ascii_uppercase), "x{}"),
+    ("gitlab-token", "gl" + "pat-" + draw(20, string.ascii_letters), 'x = "{}"'),
+    ("github-token", "gh" + "o_" + draw(36, string.ascii_letters), 'x = "{}"'),
 ]
 
 
@@ -85,6 +90,8 @@ def test_secret_is_found_and_not_shown(rule: str, secret: str, line: str) -> Non
         'url = f"postgres://{user}:{password}@{host}/"',
         'if "-----BEGIN RSA PRIVATE KEY-----" in text:',
         'class_name = "sk-fading-circle-with-many-parts"',
+        'from shop import APCDevelopmentServer as "APDefaultSettings"',
+        "module = NamesOfTwentyFourLetters.simple.another_name_of_some_letter",
         'digest = "' + "0a1b2c3d" * 8 + '"',
         "revision = '" + "9f8e7d6c5b" * 4 + "'",
         'PASSWORD_FILE = "/run/secrets/db_password"',

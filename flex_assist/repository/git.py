@@ -81,6 +81,12 @@ def checkout(root: Path) -> Checkout | None:
     )
 
 
+def head(root: Path) -> str | None:
+    """The digest of the commit that is checked out; None where there is none."""
+    found = _ask(root, "rev-list", "--max-count=1", "HEAD")
+    return found.decode("ascii", "replace").strip() or None if found else None
+
+
 def commit_count(root: Path) -> int:
     """How many commits the checked out one has behind it, itself included; 0 where git cannot say.
 

@@ -93,6 +93,12 @@ bars-hostile: setup ## a hostile repository: verdicts, secrets, nothing run (6 m
 bars-canary: setup ## a key planted 20 times: is it learnt? (6 min), REPO=... -> docs/bars/canary.json
 	$(BIN)/python tests/benchmarks/canary.py --repo "$(REPO)" $(BARS)
 
+bars-chat: setup ## does chat get worse, with questions in the samples and without (10 min), REPO=...
+	$(BIN)/python tests/benchmarks/chat_drift.py $(if $(REPO),--repo "$(REPO)") $(BARS)
+
+bars-retrieval: setup ## what pieces of other files are worth to the base (10 min) -> docs/bars/retrieval.json
+	$(BIN)/python tests/benchmarks/retrieval.py --data "$(DATA)" $(BARS)
+
 bench-gpu: setup ## speed and optimizers as JSON, on a GPU where there is one; no bars (REPO=...)
 	@$(BIN)/flex-assist bench train $(REPO) --repeats 3 --json
 	@$(BIN)/flex-assist bench optimizers $(REPO) --json

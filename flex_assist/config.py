@@ -130,6 +130,13 @@ class TrainingSettings:
         low=0,
         high=0.9,
     )
+    instruction_share: float = setting(
+        0.06,
+        "share of the tokens of a pass that are questions about the repository with their answers, "
+        "for the chat; 0 turns them off",
+        low=0,
+        high=0.5,
+    )
     steps: int = setting(0, "steps of each adapter; 0 plans them by the budget", low=0)
     memory_mb: int = setting(0, "most memory to plan with, in MB; 0 takes what is free", low=0)
     parallel: str = setting(

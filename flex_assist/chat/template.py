@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from flex_assist.chat import sandbox
-from flex_assist.engine.protocol import TextPiece
+from flex_assist.engine.protocol import ModelFacts, TextPiece
 from flex_assist.errors import ModelError
 
 Role = Literal["system", "user", "assistant"]
@@ -63,6 +63,27 @@ def lay_out(template: str | None, turns: Sequence[Turn]) -> Layout:
         if not turns or turns[0].role != "system":
             raise
         return _lay_out(source, _without_system(turns))
+
+
+def pieces_of(layout: Layout) -> list[TextPiece]:
+    """The texts of a layout, in order: what is to be turned into tokens."""
+    return [part for part in layout if isinstance(part, TextPiece)]
+
+
+def tokens_of(layout: Layout, encoded: Sequence[Sequence[int]], facts: ModelFacts) -> list[int]:
+    """The prompt's tokens.
+
+    Args:
+        encoded: The tokens of each of ``pieces_of(layout)``.
+    """
+    texts = iter(encoded)
+    tokens: list[int] = [] if facts.bos_id is None else [facts.bos_id]
+    for part in layout:
+        if isinstance(part, TextPiece):
+            tokens += next(texts)
+        elif part.kind == "end":
+            tokens += facts.end_ids[:1]
+    return tokens
 
 
 def _lay_out(source: str, turns: Sequence[Turn]) -> Layout:

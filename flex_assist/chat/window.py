@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flex_assist.chat.attachments import Attachment
-from flex_assist.chat.template import Layout, Turn, lay_out
+from flex_assist.chat.template import Layout, Turn, lay_out, pieces_of, tokens_of
 from flex_assist.engine.protocol import Engine, ModelFacts, TextPiece
 from flex_assist.errors import DataError
 
@@ -92,27 +92,20 @@ class _Counter:
         self._engine, self._model, self._facts, self._system = engine, model, facts, system
 
     async def tokens(self, exchanges: Sequence[Exchange]) -> list[int]:
-        layout = lay_out(self._facts.chat_template, _turns(self._system, exchanges))
+        layout = lay_out(self._facts.chat_template, turns_of(self._system, exchanges))
         return await self.encode(layout)
 
     async def encode(self, layout: Layout) -> list[int]:
-        pieces = [piece for piece in layout if isinstance(piece, TextPiece)]
-        encoded = iter(await self._engine.tokenize(self._model, pieces))
-        begin = self._facts.bos_id
-        tokens: list[int] = []
-        for part in layout:
-            if isinstance(part, TextPiece):
-                tokens += next(encoded)
-            elif part.kind == "end":
-                tokens += self._facts.end_ids[:1]
-        return tokens if begin is None else [begin, *tokens]
+        encoded = await self._engine.tokenize(self._model, pieces_of(layout))
+        return tokens_of(layout, encoded, self._facts)
 
     async def sizes(self, texts: Sequence[str]) -> list[int]:
         pieces = [TextPiece(text=text) for text in texts]
         return [len(ids) for ids in await self._engine.tokenize(self._model, pieces)]
 
 
-def _turns(system: str, exchanges: Sequence[Exchange]) -> list[Turn]:
+def turns_of(system: str, exchanges: Sequence[Exchange]) -> list[Turn]:
+    """The messages that a conversation makes."""
     turns = [Turn(role="system", text=system)]
     for exchange in exchanges:
         blocks = [block_of(attachment) for attachment in exchange.attachments]
@@ -123,12 +116,17 @@ def _turns(system: str, exchanges: Sequence[Exchange]) -> list[Turn]:
 
 
 def block_of(attachment: Attachment) -> str:
-    """An attachment as the model reads it; its fence is longer than any inside."""
-    inner = max((len(found) for found in _FENCES.findall(attachment.text)), default=2)
-    fence = "`" * max(3, inner + 1)
+    """An attachment as the model reads it."""
     language = attachment.language.name if attachment.language else ""
-    body = attachment.text.rstrip("\n")
-    return f"File `{attachment.label}`:\n{fence}{language}\n{body}\n{fence}"
+    return f"File `{attachment.label}`:\n{fenced(attachment.text, language)}"
+
+
+def fenced(text: str, language: str) -> str:
+    """A Markdown block of code; its fence is longer than any inside."""
+    inner = max((len(found) for found in _FENCES.findall(text)), default=2)
+    fence = "`" * max(3, inner + 1)
+    body = text.rstrip("\n")
+    return f"{fence}{language}\n{body}\n{fence}"
 
 
 def _each_file_once(exchanges: Sequence[Exchange]) -> list[Exchange]:

@@ -6,10 +6,13 @@ program on that way is switched off on the command line, which outranks the repo
 configuration.
 """
 
+import contextlib
 import functools
 import os
 import shutil
 import subprocess
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +81,12 @@ def checkout(root: Path) -> Checkout | None:
     )
 
 
+def head(root: Path) -> str | None:
+    """The digest of the commit that is checked out; None where there is none."""
+    found = _ask(root, "rev-list", "--max-count=1", "HEAD")
+    return found.decode("ascii", "replace").strip() or None if found else None
+
+
 def commit_count(root: Path) -> int:
     """How many commits the checked out one has behind it, itself included; 0 where git cannot say.
 
@@ -120,10 +129,15 @@ def _ask(root: Path, *arguments: str, given: bytes | None = None) -> bytes | Non
     program = _program(root)
     if program is None:
         return None
+    return _run(_command(program, root, arguments), given)
+
+
+def _command(program: str, root: Path, arguments: Sequence[str]) -> list[str]:
+    """The command line of git with everything off that would run a program."""
     chosen = (*_SETTINGS, f"core.excludesFile={_excludes_of_user(program)}")
     settings = [part for setting in chosen for part in ("-c", setting)]
-    command = [program, "--no-pager", *settings, "-C", os.fspath(root), *arguments]
-    return _run(command, given)
+    general = ["--no-pager", "--no-replace-objects", *settings]
+    return [program, *general, "-C", os.fspath(root), *arguments]
 
 
 def _run(
@@ -176,3 +190,50 @@ def _environment() -> dict[str, str]:
         "GIT_ALLOW_PROTOCOL": "none",
         "GIT_NO_LAZY_FETCH": "1",
     }
+
+
+def bounded_output(
+    root: Path, *arguments: str, given: bytes = b"", most_bytes: int, timeout_s: float = TIMEOUT_S
+) -> bytes | None:
+    """The beginning of what a plumbing command writes, with everything that runs programs off.
+
+    Args:
+        given: Its standard input; at most some hundred lines.
+        most_bytes: What lies behind is not read; the command is ended then, as after ``timeout_s``.
+
+    Returns:
+        None where git cannot say.
+    """
+    program = _program(root)
+    if program is None:
+        return None
+    try:
+        process = subprocess.Popen(
+            _command(program, root, arguments),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=_environment(),
+        )
+    except OSError:
+        return None
+    watch = threading.Timer(timeout_s, process.kill)
+    watch.start()
+    with process:
+        try:
+            return _read(process, given, most_bytes)
+        finally:
+            watch.cancel()
+            process.kill()
+
+
+def _read(process: "subprocess.Popen[bytes]", given: bytes, most_bytes: int) -> bytes | None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with contextlib.suppress(OSError):
+        process.stdin.write(given)
+        process.stdin.close()
+    found = process.stdout.read(most_bytes)
+    if len(found) == most_bytes:
+        return found
+    return found if process.wait() == 0 else None

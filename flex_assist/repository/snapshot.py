@@ -32,6 +32,7 @@ class Snapshot:
         tune: For decisions on the way, e.g. when to stop.
         test: For measuring.
         listing: Who said which files there are.
+        head: The commit that is checked out.
     """
 
     root: Path
@@ -40,6 +41,7 @@ class Snapshot:
     tune: tuple[Document, ...]
     test: tuple[Document, ...]
     listing: Literal["git", "walk"] = "walk"
+    head: str | None = None
 
     def documents(self) -> tuple[Document, ...]:
         """Those of all parts."""
@@ -106,6 +108,7 @@ def take_snapshot(
         tune=made.of("tune"),
         test=made.of("recent", "test"),
         listing=listing.source,
+        head=git.head(root) if listing.source == "git" else None,
     )
 
 

@@ -14,7 +14,7 @@ import torch
 from flex_assist.adapters.registry import Registry
 from flex_assist.config import Settings
 from flex_assist.engine.local import LocalEngine
-from flex_assist.errors import DataError, MissingExtraError, ModelError
+from flex_assist.errors import DataError, ModelError
 from flex_assist.locations import Locations, private_directory, repository_id
 from flex_assist.locks import exclusive
 from flex_assist.models import store
@@ -22,15 +22,15 @@ from flex_assist.models.store import BaseModel
 from flex_assist.repository import forgotten
 from flex_assist.repository.snapshot import Snapshot, take_snapshot
 from flex_trainer import (
-    base_model,
     curriculum,
     device,
     gate,
+    instructions,
     job,
-    memory,
     outcome,
     parallel,
     parent,
+    placement,
     plan,
     planner,
     probe,
@@ -39,19 +39,16 @@ from flex_trainer.budget import Budget
 from flex_trainer.curriculum import Common, Lessons
 from flex_trainer.events import Event, Listener, silent
 from flex_trainer.job import AdapterJob
-from flex_trainer.kernels import nf4
 from flex_trainer.memory import OutOfMemory
 from flex_trainer.outcome import AdaptResult
 from flex_trainer.parallel import Workers
 from flex_trainer.parent import Parent
 from flex_trainer.plan import Asked, RunPlan
-from flex_trainer.planner import ShortOfMemory
-from flex_trainer.recipe import LEARNING_RATE, Recipe
+from flex_trainer.recipe import Recipe
 from flex_trainer.selection import AdapterTask, Selection, select
 from flex_trainer.vocabulary import Vocabulary, fim_tokens
 from flex_trainer.workshop import Workshop
 
-CPU = "cpu"
 Made = TypeVar("Made")
 
 
@@ -143,6 +140,9 @@ class _Run:
         self._workers = replace(self._workers, sharded=several and shared == "sharded")
         self._budget = Budget(seconds=self._options.budget_s, started_s=time.monotonic())
         snapshot = self._mine()
+        # Where certain files only are to be learnt from, their history is not.
+        share = 0.0 if self._options.train_files else self._settings.training.instruction_share
+        self._commits = instructions.commits(self._options.root, snapshot.train, share)
         self._listen(Event(phase="load"))
         self._served = store.serving_path(self._settings.model.base, self._locations)
         self._vocabulary = Vocabulary(self._engine, self._served)
@@ -240,7 +240,8 @@ class _Run:
         token = self._vocabulary.encode("\n")[0]
         served = probe.served(self._engine, self._served, token)
         speed = served.tokens_per_s
-        recipe, memory_mb = self._fitting(tasks[0], served.gate_bytes)
+        placed = placement.fitting(self._workshop(), tasks[0], served.gate_bytes)
+        self._model, recipe = placed.model, placed.recipe
         corpus = self._workshop().corpus(tasks[0].train, recipe.seed)
         together = Workers() if self._apart else self._workers
         step_s = probe.step_seconds(self._model, corpus, recipe, together)
@@ -271,61 +272,12 @@ class _Run:
             gate=gate.plan_gate(self._budget.gate_s(count), speed, usual),
             step_s=step_s,
             base_sha256=base_sha256,
-            prediction=planner.predict(self._budget, steps, step_s, memory_mb, speed, lanes),
+            prediction=planner.predict(self._budget, steps, step_s, placed.memory_mb, speed, lanes),
             parents=parents,
         )
 
-    def _fitting(self, task: AdapterTask, gate_bytes: int) -> tuple[Recipe, float]:
-        """The recipe in the best way that fits, its peak in MB; the model stands there."""
-        limit_mb = self._settings.training.memory_mb
-        why = needs = ""
-        for recipe in self._ways():
-            if needs:
-                self._listen(Event(phase="plan", note=f"{needs}: trying {plan.where(recipe)}"))
-                memory.release()
-            corpus = self._workshop().corpus(task.train, recipe.seed)
-            try:
-                with memory.out_of_memory_is_told():
-                    self._model = self._load(recipe)
-                    return probe.fitting(self._model, corpus, recipe, limit_mb, gate_bytes)
-            except ShortOfMemory as error:
-                # Its texts only: what the exception holds on to would keep the model there.
-                why, needs = str(error), error.needs
-            except OutOfMemory:
-                why = needs = f"the base model {self._base.name!r} does not fit into memory"
-            self._model = None
-        packable = nf4.available() or self._workers.sharded
-        hint = "" if packable else ", or install flex-assist[nf4], which holds it in 4 bits"
-        raise ModelError(f"{why}{hint}")
-
-    def _ways(self) -> Iterator[Recipe]:
-        """The device, then the same with a base in 4 bits, then the CPU."""
-        packed = nf4.available() and not self._workers.sharded
-        for place in dict.fromkeys((device.choose_device(), torch.device(CPU))):
-            recipe = self._recipe(place)
-            yield recipe
-            if packed:
-                yield replace(recipe, nf4=True)
-
-    def _recipe(self, place: torch.device) -> Recipe:
-        training = self._settings.training
-        return Recipe(
-            optimizer=training.optimizer,
-            regularizer=training.regularizer,
-            rank=training.rank,
-            learning_rate=training.learning_rate or LEARNING_RATE[training.optimizer],
-            seed=training.seed,
-            device=str(place),
-            dtype=device.dtype_name(device.choose_dtype(place)),
-            threads=device.use_threads(training.threads),
-        )
-
     def _load(self, recipe: Recipe) -> Any:
-        if recipe.nf4 and not nf4.available():
-            raise MissingExtraError("this run's base in 4 bits", "nf4")
-        dtype = getattr(torch, recipe.dtype)
-        place = torch.device(recipe.device)
-        return base_model.load_base(self._base.path, place, dtype, nf4=recipe.nf4)
+        return placement.load(self._base, recipe)
 
     def _workshop(self, *, together: bool = False) -> Workshop:
         """What adapters are made with.
@@ -344,6 +296,7 @@ class _Run:
             engine=self._engine,
             vocabulary=self._vocabulary,
             fim=self._fim,
+            commits=self._commits,
             resume=self._options.resume,
             workers=Workers() if self._apart and not together else self._workers,
             listen=self._listen,
@@ -412,7 +365,7 @@ class _Run:
             return make()
         except OutOfMemory as error:
             # Several processes would have to move together.
-            if self._run_plan.recipe.device == CPU or self._workers.size > 1:
+            if self._run_plan.recipe.device == placement.CPU or self._workers.size > 1:
                 raise ModelError(
                     f"memory ran out in training {name}; a checkpoint is kept: close other "
                     "programs and go on with --resume"
@@ -425,12 +378,7 @@ class _Run:
         """From here on, for this adapter and those that follow."""
         self._listen(Event(phase="load", note="the GPU's memory is too small: on the CPU from now"))
         self._options = replace(self._options, resume=True)
-        recipe = replace(
-            self._run_plan.recipe,
-            device=CPU,
-            dtype=self._recipe(torch.device(CPU)).dtype,
-            nf4=False,
-        )
+        recipe = placement.on_cpu(self._run_plan.recipe, self._settings.training)
         self._run_plan = replace(self._run_plan, recipe=recipe)
         self._model = self._load(recipe)
 

@@ -1,7 +1,8 @@
 """From documents to samples: the prompts that the server will build, with their answers.
 
 A document is cut into segments; each becomes, in every pass anew, either a plain piece of text or
-an infilling sample whose cursor lies in the segment. So a pass sees most lines, about once.
+an infilling sample whose cursor lies in the segment. So a pass sees most lines, about once. Between
+them come questions with their answers (``instructions.py``).
 """
 
 import random
@@ -27,6 +28,8 @@ SUFFIX_SHARES = (0.5, 1.0)
 MIDDLE_TOKEN_SHARE = 0.1
 PLAIN_TOKENS = 512
 SEGMENT_CHARACTERS = 1600
+# Most tokens of the line that names the file, of an answer, and of infilling tokens.
+PATH_TOKENS, ANSWER_TOKENS, CONTROL_TOKENS = 96, 192, 4
 # The answer is what the adapter is for; the text around it is learnt along the way.
 ANSWER_WEIGHT = 4.0
 UNLABELLED = -100
@@ -41,6 +44,12 @@ class Sample:
     weights: tuple[float, ...]
 
 
+def most_tokens(settings: PromptSettings) -> int:
+    """No sample is longer: what serving sends at most, and an answer."""
+    prompt = settings.retrieval_tokens + settings.suffix_tokens + settings.prefix_tokens
+    return max(PLAIN_TOKENS, prompt + PATH_TOKENS + ANSWER_TOKENS + CONTROL_TOKENS)
+
+
 class Corpus:
     """The samples of one adapter.
 
@@ -49,6 +58,8 @@ class Corpus:
         encode: Text to ids by the served model's own vocabulary, control tokens as plain text.
         fim: Infilling tokens to teach.
         seed: Of everything drawn here.
+        instructions: The questions with their answers of a pass, by its number.
+        instruction_share: How many of a pass's tokens are theirs, as far as there are so many.
     """
 
     def __init__(
@@ -58,9 +69,13 @@ class Corpus:
         fim: FimTokens,
         settings: PromptSettings,
         seed: int,
+        *,
+        instructions: Callable[[int], Iterator[Sample]] | None = None,
+        instruction_share: float = 0.0,
     ) -> None:
         self._documents = sorted(documents, key=lambda document: document.path)
         self._encode, self._fim, self._settings, self._seed = encode, fim, settings, seed
+        self._instructions, self._instruction_share = instructions, instruction_share
         self._cache: dict[str, list[int]] = {}
         self._spans = [
             SpanSource(document.text, BY_NAME[document.language]) for document in self._documents
@@ -69,6 +84,13 @@ class Corpus:
 
     def samples(self, epoch: int) -> Iterator[Sample]:
         """One pass, in random order; the same for the same seed and ``epoch``."""
+        if self._instructions is None or self._instruction_share <= 0:
+            yield from self._of_documents(epoch)
+            return
+        share = self._instruction_share / (1 - self._instruction_share)
+        yield from _mixed(self._of_documents(epoch), self._instructions(epoch), share)
+
+    def _of_documents(self, epoch: int) -> Iterator[Sample]:
         rng = random.Random(f"{self._seed}:{epoch}")
         segments = [
             (number, start)
@@ -81,10 +103,12 @@ class Corpus:
                 f"{self._seed}:{epoch}:{printable_path(self._documents[number].path)}:{start}"
             )
             span = self._spans[number].draw(own, start, start + SEGMENT_CHARACTERS)
+            sample = None
             if span is not None and own.random() < FIM_SHARE:
-                yield self._infilling(number, span, own)
-            else:
-                yield self._plain(number, start)
+                sample = self._infilling(number, span, own)
+            if sample is None or len(sample.tokens) > most_tokens(self._settings):
+                sample = self._plain(number, start)
+            yield sample
 
     def _plain(self, number: int, start: int) -> Sample:
         document = self._documents[number]
@@ -97,7 +121,8 @@ class Corpus:
             chunks=(),
             settings=self._settings,
         ).header
-        prefix = self._cached(header)
+        # A path of letters that the vocabulary spells byte by byte must leave room for the text.
+        prefix = self._cached(header)[: PLAIN_TOKENS // 2]
         tokens = tuple([*prefix, *self._encode("\n" + text)][:PLAIN_TOKENS])
         labels = (UNLABELLED,) * len(prefix) + tokens[len(prefix) :]
         return Sample(tokens=tokens, labels=labels, weights=(1.0,) * len(tokens))
@@ -156,3 +181,14 @@ class Corpus:
         if text not in self._cache:
             self._cache[text] = self._encode(text)
         return self._cache[text]
+
+
+def _mixed(own: Iterator[Sample], others: Iterator[Sample], share: float) -> Iterator[Sample]:
+    """``own`` with ``others`` in between: so many of their tokens for each of the own."""
+    due = 0.0
+    for sample in own:
+        yield sample
+        due += share * len(sample.tokens)
+        while due > 0 and (other := next(others, None)) is not None:
+            yield other
+            due -= len(other.tokens)

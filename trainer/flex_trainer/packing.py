@@ -109,9 +109,16 @@ def planned_batches(
     """
     chosen: list[list[Sample]] = []
     for epoch in itertools.count():
-        samples = list(samples_of(epoch))
-        chosen.extend(batches(samples, recipe.batch_tokens, f"{recipe.seed}:{epoch}"))
-        if len(chosen) >= steps or not samples:
+        # No more samples are made than the steps need: of a large repository a pass takes minutes.
+        samples, found = iter(samples_of(epoch)), list[list[Sample]]()
+        while len(chosen) + len(found) < steps:
+            window = list(itertools.islice(samples, WINDOW))
+            if not window:
+                break
+            found.extend(split(window, recipe.batch_tokens))
+        random.Random(f"{recipe.seed}:{epoch}").shuffle(found)
+        chosen.extend(found)
+        if len(chosen) >= steps or not found:
             break
     return chosen[:steps]
 

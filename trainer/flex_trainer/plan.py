@@ -90,8 +90,9 @@ def where(recipe: Recipe) -> str:
 
 
 def data_digest(snapshot: Snapshot) -> str:
-    """One digest of all documents and of the side of the split that each is on."""
-    digest = hashlib.sha256()
+    """One digest of all documents, of the side of the split that each is on, and of the history."""
+    # Commits are learnt from, too.
+    digest = hashlib.sha256((snapshot.head or "").encode())
     parts = (("train", snapshot.train), ("tune", snapshot.tune), ("test", snapshot.test))
     for side, documents in parts:
         for document in documents:

@@ -1,10 +1,11 @@
 """Text to token ids by the served model's own vocabulary, and its infilling tokens."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 from flex_assist.engine.local import LocalEngine
-from flex_assist.engine.protocol import TextPiece
+from flex_assist.engine.protocol import ModelFacts, TextPiece
 from flex_assist.errors import ModelError
 from flex_assist.models.fim import FimTokens
 from flex_assist.models.store import BaseModel
@@ -19,6 +20,14 @@ class Vocabulary:
     def encode(self, text: str) -> list[int]:
         """Token ids of ``text``."""
         return self._engine.tokenize_now(self._model, [TextPiece(text=text)])[0]
+
+    def encode_pieces(self, pieces: Sequence[TextPiece]) -> list[list[int]]:
+        """Token ids of each piece; control tokens count as such where a piece says so."""
+        return self._engine.tokenize_now(self._model, pieces)
+
+    def facts(self) -> ModelFacts:
+        """What the model's file says of it."""
+        return asyncio.run(self._engine.facts(self._model))
 
     def count(self, text: str) -> int:
         """Number of tokens of ``text``."""

@@ -11,9 +11,12 @@ from flex_assist.locations import Locations
 from flex_assist.models.fim import FimTokens
 from flex_assist.models.store import BaseModel
 from flex_assist.repository.documents import Document
+from flex_assist.repository.history import Commit
 from flex_trainer.budget import Budget
-from flex_trainer.corpus import Corpus
+from flex_trainer.corpus import PLAIN_TOKENS, Corpus
+from flex_trainer.dialogues import Dialogues
 from flex_trainer.events import Listener
+from flex_trainer.instructions import Instructions
 from flex_trainer.parallel import Workers
 from flex_trainer.vocabulary import Vocabulary
 
@@ -25,6 +28,7 @@ class Workshop:
     Attributes:
         folder: Of the run: plan, checkpoints, outcomes.
         served: The base's file as it is served.
+        commits: Of the repository's history, for questions about it.
         resume: Whether checkpoints are taken up.
         workers: Those that train one adapter together.
     """
@@ -39,6 +43,7 @@ class Workshop:
     engine: LocalEngine
     vocabulary: Vocabulary
     fim: FimTokens
+    commits: tuple[Commit, ...]
     resume: bool
     workers: Workers
     listen: Listener
@@ -46,4 +51,19 @@ class Workshop:
 
     def corpus(self, documents: Sequence[Document], seed: int) -> Corpus:
         """The samples that documents give."""
-        return Corpus(documents, self.vocabulary.encode, self.fim, self.settings.prompt, seed)
+        questions = Instructions(
+            documents,
+            self.commits,
+            Dialogues(self.vocabulary.facts(), self.vocabulary.encode_pieces),
+            most_tokens=PLAIN_TOKENS,
+            seed=seed,
+        )
+        return Corpus(
+            documents,
+            self.vocabulary.encode,
+            self.fim,
+            self.settings.prompt,
+            seed,
+            instructions=questions.samples,
+            instruction_share=self.settings.training.instruction_share,
+        )

@@ -1,12 +1,21 @@
 """Pieces of other files: which are found, and that they stay while a line is typed."""
 
+import random
 from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flex_assist.prompt.retrieval import CHUNK_LINES, Chunk, RepositoryIndex, words
+from flex_assist.prompt.retrieval import (
+    CHUNK_LINES,
+    DEFINITION_LINES,
+    MOST_DEFINITIONS,
+    MOST_PLACES,
+    Chunk,
+    RepositoryIndex,
+    words,
+)
 
 
 @dataclass(frozen=True)
@@ -41,8 +50,9 @@ def find(index: RepositoryIndex, before: str, after: str = "", **changes: object
 def test_the_most_alike_comes_first(index: RepositoryIndex) -> None:
     found = find(index, "order = load_order(order_id)\n")
     assert [chunk.path for chunk in found] == ["app/orders.py", "app/users.py"]
-    assert found[0].score > found[1].score > 0
     assert found[0].first_line == 1
+    assert found[0].score > found[1].score > 0
+    assert [chunk.why for chunk in found] == ["defines load_order", "alike"]
     assert found[0].text == FILES[1].text.strip("\n")
 
 
@@ -80,7 +90,7 @@ def test_an_index_of_nothing(files: list[File]) -> None:
 
 
 def test_chunks_are_lines_of_the_file() -> None:
-    text = "".join(f"value{number} = other\n" for number in range(30))
+    text = "".join(f"call(value{number}, other)\n" for number in range(30))
     index = RepositoryIndex([File("a.py", "python", text)])
     assert len(index) == 3
     found = find(index, "value13\n", count=1)[0]
@@ -98,7 +108,7 @@ def test_the_same_question_has_the_same_answer() -> None:
     tied = RepositoryIndex(same)
     for _ in range(3):
         assert find(first, "user order\n") == find(second, "user order\n")
-        assert [chunk.path for chunk in find(tied, "alike\n")] == ["b.py", "c.py", "d.py"]
+        assert [chunk.path for chunk in find(tied, "alike\n")] == ["a.py", "b.py", "c.py"]
 
 
 @given(
@@ -135,3 +145,113 @@ def test_a_long_line_above_is_cut_at_the_same_place_while_typing(index: Reposito
 )
 def test_words(text: str, wanted: list[str]) -> None:
     assert words(text) == wanted
+
+
+def library(count: int = 1) -> list[File]:
+    """Files that define ``parse_header``, and one that only talks of the same things."""
+    defining = [
+        File(
+            f"lib/reader{number}.py",
+            "python",
+            f"{'# Nothing alike.' * 3}\n" * 12
+            + f"\n\ndef parse_header(data):\n    return {number}\n",
+        )
+        for number in range(count)
+    ]
+    alike = "parse(header, data)\nprint(parse_header(data), header)\n" * 3
+    return [*defining, File("lib/use.py", "python", alike)]
+
+
+def test_what_defines_a_symbol_near_the_cursor_comes_behind_what_is_alike() -> None:
+    index = RepositoryIndex(library())
+    found = find(index, "parse(header, data)\nprint(parse_header(data), header)\n", count=1)
+    assert [(chunk.path, chunk.why) for chunk in found] == [
+        ("lib/use.py", "alike"),
+        ("lib/reader0.py", "defines parse_header"),
+    ]
+    assert found[1].first_line == 15
+    assert found[1].text == "def parse_header(data):\n    return 0"
+
+
+def test_the_first_lines_of_a_definition_are_enough() -> None:
+    text = "x = 1\n" * 12 + "class ParserOfHeaders:\n" + "    name = 1\n" * 40
+    index = RepositoryIndex([File("lib/a.py", "python", text), *FILES])
+    before = f"load_user(user_id)\n    {FETCH}(user_id, ParserOfHeaders)\n"
+    found = find(index, before, count=1)
+    assert found[-1].why == "defines ParserOfHeaders"
+    assert found[-1].text.split("\n") == text.split("\n")[12 : 12 + DEFINITION_LINES]
+
+
+def test_the_cursors_own_line_defines_nothing() -> None:
+    assert find(RepositoryIndex(library()), "x = 1\nheader = parse_header(data)") == []
+
+
+def test_a_name_that_many_places_define_says_nothing() -> None:
+    enough, too_many = (RepositoryIndex(library(n)) for n in (MOST_PLACES, MOST_PLACES + 1))
+    wanted = "defines parse_header"
+    assert wanted in {one.why for one in find(enough, "parse_header(data)\n", count=1)}
+    assert {one.why for one in find(too_many, "parse_header(data)\n", count=1)} == {"alike"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["def parse_header(x):", "class parse_header:", "const parse_header = 1", "fn parse_header("],
+)
+def test_what_the_file_defines_itself_is_not_looked_for(line: str) -> None:
+    found = find(RepositoryIndex(library()), f"{line}\n    pass\n\nparse_header(data)\n")
+    assert found
+    assert {one.why for one in found} == {"alike"}
+
+
+def test_a_definition_in_the_file_itself_or_in_another_language_does_not_count() -> None:
+    index = RepositoryIndex(library())
+    found = find(index, "parse_header(data)\n", path="lib/reader0.py")
+    assert {one.why for one in found} == {"alike"}
+    other = File("lib/reader.ts", "typescript", "export function parse_header(data) {}\n")
+    found = find(RepositoryIndex([other, *library()[1:]]), "parse_header(data)\n")
+    assert {one.why for one in found} == {"alike"}
+
+
+def test_of_several_definitions_the_imported_file_goes_first() -> None:
+    index = RepositoryIndex(library(3))
+    before = "from lib.reader2 import parse_header\n\nheader = parse_header(data)\n"
+    for name in ("reader2", "reader1"):
+        found = find(index, before.replace("reader2", name), count=1)
+        assert [one.why for one in found[1:]] == ["defines parse_header"] * MOST_DEFINITIONS
+        assert found[1].path == f"lib/{name}.py"
+
+
+def test_pieces_say_that_their_file_is_imported() -> None:
+    text = "print(rows + cells)\n"
+    index = RepositoryIndex([File(f"lib/{name}.py", "python", text) for name in "abc"])
+    found = find(index, "from lib.b import total\n\nrows + cells\n", count=3)
+    assert {one.path: one.why for one in found} == {
+        "lib/a.py": "alike",
+        "lib/b.py": "imported",
+        "lib/c.py": "alike",
+    }
+
+
+def test_definitions_displace_nothing() -> None:
+    """What is alike is the same, and in the same order, as without any definitions."""
+    files = [*library(2), *FILES]
+    before = "load_user(order)\nparse_header(user_id)\n"
+    found = find(RepositoryIndex(files), before, count=2)
+    assert [one.score > 0 for one in found] == [True, True, *[False] * (len(found) - 2)]
+    assert len(find(RepositoryIndex(files), before, count=0)) == 0
+    assert found[:1] == find(RepositoryIndex(files), before, count=1)[:1]
+
+
+def test_no_line_is_shown_twice() -> None:
+    text = "def parse_header(data):\n    header = data\n    return header\n"
+    found = find(RepositoryIndex([File("lib/a.py", "python", text)]), "parse_header(header)\n")
+    assert [one.why for one in found] == ["defines parse_header"]
+
+
+def test_the_order_of_the_files_changes_nothing() -> None:
+    files = [*library(3), *FILES, *(File(f"x/{n}.py", "python", USERS) for n in range(5))]
+    before = "from lib.reader2 import x\nparse_header(user_id)\nload_user(order)\n"
+    wanted = find(RepositoryIndex(files), before, count=6)
+    for seed in range(5):
+        mixed = random.Random(seed).sample(files, len(files))
+        assert find(RepositoryIndex(mixed), before, count=6) == wanted

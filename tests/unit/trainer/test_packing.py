@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from flex_trainer.corpus import Sample
 from flex_trainer.losses import UNLABELLED
-from flex_trainer.packing import labels_of, pack, split, weight_of
+from flex_trainer.packing import WINDOW, labels_of, pack, planned_batches, split, weight_of
+from flex_trainer.recipe import Recipe
 
 CPU = torch.device("cpu")
 
@@ -39,3 +40,29 @@ def test_a_row_holds_its_documents_one_behind_the_other():
 def test_a_first_token_is_no_label():
     assert labels_of(sample(3)) == 2
     assert weight_of(sample(3)) == 1.0
+
+
+def test_no_more_samples_are_made_than_the_steps_need():
+    made = []
+
+    def samples_of(epoch):
+        for number in range(4 * WINDOW):
+            made.append((epoch, number))
+            yield sample(10, number)
+
+    recipe = Recipe(batch_tokens=100)
+    found = planned_batches(samples_of, 20, recipe)
+    assert len(found) == 20
+    assert made == [(0, number) for number in range(WINDOW)]
+    made.clear()
+    assert planned_batches(samples_of, 20, recipe) == found
+    # Over several passes each shows every sample once.
+    steps = 2 * 4 * WINDOW // 10 + 8
+    found = planned_batches(samples_of, steps, recipe)
+    seen = [one.tokens[0] for batch in found for one in batch]
+    assert max(map(seen.count, {0, 5, 4 * WINDOW - 1})) <= 3
+    assert len(set(seen)) == 4 * WINDOW
+
+
+def test_a_corpus_of_nothing_gives_no_batches():
+    assert planned_batches(lambda _: [], 5, Recipe()) == []

@@ -151,7 +151,7 @@ def verdicts(plan: mining_tree.Plan, record: dict[str, Any]) -> dict[str, Any]:
     )
     shown = json.dumps([[one["path"], one["rule"], one["value"]] for one in record["files"]])
     return {
-        "secrets_missed": sum(rules[path] != "secret" for path in plan.secrets),
+        "secrets_missed": sum(rules[path] in USED for path in plan.secrets),
         "copies_missed": len(copies),
         "near_copies_missed": near,
         "not_planted": dict(alarms),

@@ -1,8 +1,8 @@
 """A large tree of source files, the same for the same seed, with known copies and secrets.
 
-Real functions and classes (of this checkout and of Python's own library, and C of its headers) are
-put together anew, with other names, so that no two files are alike unless they are meant to be.
-Two thirds are written with braces instead: under other languages' names, for rules and tokens.
+Functions and classes of Python's own library, and C of its headers, are put together anew, with
+other names, so that no two files are alike unless they are meant to be.
+Half of them are written with braces instead: under other languages' names, for rules and tokens.
 """
 
 import base64
@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
 COPY_SHARE = 0.05
 NEAR_COPY_SHARE = 0.05
 SECRET_SHARE = 0.002
@@ -200,8 +199,6 @@ def units(kind: str) -> tuple[str, ...]:
     else:
         library = Path(sysconfig.get_paths()["stdlib"])
         files = [*sorted(library.glob("*.py")), *sorted(library.glob("[a-h]*/*.py"))]
-        files += sorted((ROOT / "flex_assist").rglob("*.py"))
-        files += sorted((ROOT / "trainer").rglob("*.py"))
         border = _UNIT
     texts = (one.read_text("utf-8", "ignore") for one in files)
     least, most = UNIT_CHARACTERS

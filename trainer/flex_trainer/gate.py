@@ -42,8 +42,8 @@ WINDOW_TOKENS = 512
 LEAST_WINDOW_TOKENS = 16
 # Below so many files the windows themselves are resampled: a few files have no spread.
 LEAST_FILES = 5
-# Fewer windows have no interval worth the name: then nothing is promoted.
-LEAST_WINDOWS = 4
+# Fewer windows, each of another file, have no interval worth the name: nothing is promoted then.
+LEAST_WINDOWS = 8
 LEAST_SPANS = 2
 # The interval of fewer would only repeat them.
 LEAST_CASES = 5

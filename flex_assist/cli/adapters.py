@@ -101,6 +101,8 @@ def _describe(version: AdapterVersion) -> None:
     manifest = version.manifest
     splits: dict[str, int] = {}
     for record in manifest.data:
+        if record.get("language", manifest.languages[0]) not in manifest.languages:
+            continue
         splits[record["verdict"]] = splits.get(record["verdict"], 0) + 1
     rows = [
         ("base", f"{manifest.base_model}  sha256 {manifest.base_sha256[:16]}…"),

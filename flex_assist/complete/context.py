@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from flex_assist.adapters.registry import Registry
+from flex_assist.adapters import left_out
 from flex_assist.config import Settings
 from flex_assist.errors import DataError
 from flex_assist.language import Language
@@ -94,11 +94,11 @@ def build_index(
     from flex_assist.repository import forgotten
     from flex_assist.repository.snapshot import read_documents
 
-    left_out = forgotten.NOTHING
+    wanted = forgotten.NOTHING
     try:
         if locations is not None:
-            left_out = forgotten.load(Registry(locations, root).folder)
-        documents = read_documents(root, settings.mining, left_out)
+            wanted = left_out.of(root, locations)
+        documents = read_documents(root, settings.mining, wanted)
     except DataError:
         documents = ()
     return RepositoryIndex(documents)

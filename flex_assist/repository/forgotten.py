@@ -10,6 +10,8 @@ from flex_assist.files import write_json_atomically
 from flex_assist.locations import private_directory
 
 FILE_NAME = "forgotten.json"
+# No paths: everything, and what has only its digests here.
+WHOLE, OTHERS = ".", ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,8 @@ class Forgotten:
         """Whether ``path``, or a folder it lies in, is forgotten."""
         if not self.paths:
             return False
+        if WHOLE in self.paths:
+            return True
         parts = path.split("/")
         return any("/".join(parts[:end]) in self.paths for end in range(1, len(parts) + 1))
 
@@ -39,6 +43,29 @@ class Forgotten:
         """This and one more."""
         known = self.paths.get(path, frozenset())
         return Forgotten(paths={**self.paths, path: known | {*digests}})
+
+    def below(self, prefix: str) -> "Forgotten":
+        """The same for a folder of the repository.
+
+        Args:
+            prefix: Of the folder's paths, ``/`` included.
+        """
+        whole = self.has_path(prefix.rstrip("/"))
+        inside = {
+            path.removeprefix(prefix): own
+            for path, own in self.paths.items()
+            if path.startswith(prefix)
+        }
+        # Of the others the texts stay forgotten.
+        inside[WHOLE if whole else OTHERS] = self.digests
+        return Forgotten(paths=inside)
+
+    def united(self, other: "Forgotten") -> "Forgotten":
+        """What either leaves out."""
+        paths = dict(self.paths)
+        for path, own in other.paths.items():
+            paths[path] = paths.get(path, frozenset()) | own
+        return Forgotten(paths=paths)
 
     def without(self, paths: Iterable[str]) -> "Forgotten":
         """As if ``paths`` had never been forgotten."""

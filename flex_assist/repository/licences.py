@@ -6,7 +6,7 @@ themselves. Ids are SPDX's where the version is told, else the family's name (``
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from flex_assist.repository.documents import Objection
@@ -62,12 +62,35 @@ def of_repository(root: Path) -> frozenset[str]:
     """The licences that the files in the root name as the repository's own."""
     reader, found = TreeReader(root), set()
     for name in LICENCE_NAMES:
-        data = reader.read(name, MAX_LICENCE_BYTES)
-        if isinstance(data, bytes):
-            # A licence's own text begins with its name; others that it mentions come later.
-            named = _by_words(data.decode("utf-8", "replace")[:1500])
-            found |= {named} if named else set()
+        named = _of_file(reader, name)
+        found |= {named} if named else set()
     return frozenset(found)
+
+
+def of_folders(root: Path, paths: Iterable[str]) -> dict[str, str]:
+    """The licences of folders below the root that have a licence file of their own.
+
+    Args:
+        paths: Of the repository's files.
+    """
+    reader, found = TreeReader(root), dict[str, str]()
+    for path in paths:
+        folder, slash, name = path.rpartition("/")
+        if slash and name in LICENCE_NAMES and folder not in found:
+            named = _of_file(reader, path)
+            if named:
+                found[folder] = named
+    return found
+
+
+def around(path: str, folders: Mapping[str, str]) -> str | None:
+    """The licence of the nearest folder around a file that has one."""
+    folder = path
+    while folders and "/" in folder:
+        folder = folder.rpartition("/")[0]
+        if folder in folders:
+            return folders[folder]
+    return None
 
 
 def own_licences(root: Path, named: Sequence[str | None]) -> frozenset[str]:
@@ -99,6 +122,14 @@ def denied(expression: str | None, rules: Iterable[str], own: Iterable[str]) -> 
         if not any(_matches(one, rules) and _family(one) not in allowed for one in ids):
             return None
     return Objection(rule="licence", value=expression)
+
+
+def _of_file(reader: TreeReader, path: str) -> str | None:
+    data = reader.read(path, MAX_LICENCE_BYTES)
+    if not isinstance(data, bytes):
+        return None
+    # A licence's own text begins with its name; others that it mentions come later.
+    return _by_words(data.decode("utf-8", "replace")[:1500])
 
 
 def _by_words(text: str) -> str | None:

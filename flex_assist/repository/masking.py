@@ -51,7 +51,9 @@ _ROLES = re.compile(
     re.IGNORECASE,
 )
 _PHONE = re.compile(
-    r"(?<![\w.+*/=)-])(?:\+[1-9]\d{0,2}[ .-]?(?:\(\d{1,4}\)|\d{1,4})(?:[ .-]\d{2,4}){2,4}"
+    r"(?<![\w.+*/=)-])(?:\+[1-9]\d{0,2}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]\d{2,7}){1,4}"
+    # In one piece it may be a number to compute with, unless it stands in quotes or is named.
+    r"|(?:(?<=[\"'`])|(?<=tel:)|(?<=tel: ))\+[1-9]\d{7,14}"
     r"|(?:\([2-9]\d\d\) ?|[2-9]\d\d-)[2-9]\d\d-\d{4})(?![\w-])"
 )
 _IBAN = re.compile(r"\b[A-Z]{2}\d\d(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")

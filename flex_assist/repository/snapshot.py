@@ -162,6 +162,11 @@ def _screened(
         root, listing, settings, languages, progress, keep_text=keep_text, sketch=sketch
     )
     sources = [_unless_forgotten(source, forgotten) for source in sources]
+    folders = licences.of_folders(root, (entry.path for entry in listing.entries))
+    sources = [
+        replace(source, licence=source.licence or licences.around(source.path, folders))
+        for source in sources
+    ]
     named = [source.licence for source in sources if source.objection is None]
     own = licences.own_licences(root, named)
     return partition.drop_copies(

@@ -60,7 +60,7 @@ def list_repository(root: Path, *, submodules: bool = False) -> Listing:
     """
     _require_directory(root)
     reader = TreeReader(root)
-    own = _own_rules(reader)
+    own = _OwnRules(root, reader)
     found = git.checkout(root)
     if found is not None and found.paths:
         return Listing(
@@ -80,7 +80,7 @@ def list_given(root: Path, paths: list[str]) -> Listing:
     """
     _require_directory(root)
     reader = TreeReader(root)
-    own = _own_rules(reader)
+    own = _OwnRules(root, reader)
     entries = tuple(_judge(path, reader, own) for path in sorted(set(paths)))
     return Listing(source="walk", entries=entries)
 
@@ -125,7 +125,34 @@ def _require_directory(root: Path) -> None:
         ) from error
 
 
-def _own_rules(reader: TreeReader) -> pathspec.GitIgnoreSpec | None:
+def folders_around(root: Path) -> Iterator[tuple[Path, str]]:
+    """The folders of the repository that ``root`` is a part of, outermost last, without itself.
+
+    With each, where ``root`` lies in it, with a ``/`` behind. None where it is no part of one.
+    """
+    real = root.resolve()
+    around = []
+    for folder in real.parents:
+        around.append((folder, real.relative_to(folder).as_posix() + "/"))
+        if (folder / ".git").exists():
+            yield from around
+            return
+
+
+class _OwnRules:
+    """What ``.flexassistignore`` says: that of the root, and those of the folders around it."""
+
+    def __init__(self, root: Path, reader: TreeReader) -> None:
+        parts = [("", _own_spec(reader))]
+        if not (root / ".git").exists():
+            parts += [(p, _own_spec(TreeReader(folder))) for folder, p in folders_around(root)]
+        self._specs = [(prefix, spec) for prefix, spec in parts if spec is not None]
+
+    def match_file(self, path: str) -> bool:
+        return any(spec.match_file(prefix + path) for prefix, spec in self._specs)
+
+
+def _own_spec(reader: TreeReader) -> pathspec.GitIgnoreSpec | None:
     data = reader.read(IGNORE_FILE, MAX_IGNORE_BYTES)
     if isinstance(data, bytes):
         return compile_rules(data.decode("utf-8", "surrogateescape"))
@@ -137,11 +164,11 @@ def _own_rules(reader: TreeReader) -> pathspec.GitIgnoreSpec | None:
     )
 
 
-def _judge(name: str, reader: TreeReader, own: pathspec.GitIgnoreSpec | None) -> Entry:
+def _judge(name: str, reader: TreeReader, own: _OwnRules) -> Entry:
     path = name.rstrip("/")
     if not METADATA_FOLDERS.isdisjoint(path.split("/")):
         return Entry(path=path, objection=Objection(rule="repository-metadata"))
-    if own is not None and own.match_file(path):
+    if own.match_file(path):
         return Entry(path=path, objection=Objection(rule="ignored", value=IGNORE_FILE))
     objection = reader.obstacle(path)
     if objection == Objection(rule="not-a-file", value="directory"):
@@ -153,7 +180,7 @@ def _of_checkout(
     root: Path,
     found: git.Checkout,
     reader: TreeReader,
-    own: pathspec.GitIgnoreSpec | None,
+    own: _OwnRules,
     submodules: bool,
 ) -> Iterator[Entry]:
     for path in found.paths:
@@ -169,7 +196,7 @@ def _of_submodule(
     root: Path,
     path: str,
     reader: TreeReader,
-    own: pathspec.GitIgnoreSpec | None,
+    own: _OwnRules,
     submodules: bool,
 ) -> Iterator[Entry]:
     # Its folder, and all folders on the way, must be folders: no link may lead elsewhere.

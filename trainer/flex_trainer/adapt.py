@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from flex_assist.adapters import left_out
 from flex_assist.adapters.registry import Registry
 from flex_assist.config import Settings
 from flex_assist.engine.local import LocalEngine
@@ -19,7 +20,6 @@ from flex_assist.locations import Locations, private_directory, repository_id
 from flex_assist.locks import exclusive
 from flex_assist.models import store
 from flex_assist.models.store import BaseModel
-from flex_assist.repository import forgotten
 from flex_assist.repository.snapshot import Snapshot, take_snapshot
 from flex_trainer import (
     curriculum,
@@ -210,7 +210,7 @@ class _Run:
             seed=self._settings.training.seed,
             languages=self._options.languages,
             train_files=self._options.train_files,
-            forgotten=forgotten.load(self._registry.folder),
+            forgotten=left_out.of(self._options.root, self._locations),
             progress=progress,
         )
 

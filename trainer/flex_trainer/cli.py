@@ -199,8 +199,7 @@ def _show_plan(
     json_events: bool,
     as_json: bool,
 ) -> None:
-    from flex_assist.adapters.registry import Registry
-    from flex_assist.repository import forgotten
+    from flex_assist.adapters import left_out
     from flex_assist.repository.snapshot import take_snapshot
     from flex_trainer import dry_run, events
 
@@ -218,7 +217,7 @@ def _show_plan(
             seed=settings.training.seed,
             languages=languages,
             train_files=files,
-            forgotten=forgotten.load(Registry(locate(), root).folder),
+            forgotten=left_out.of(root, locate()),
             progress=lambda done, total: listen(events.Event(phase="mine", step=done, steps=total)),
             keep_text=False,
         )

@@ -20,7 +20,10 @@ def show(snapshot: Snapshot, *, as_json: bool) -> None:
         print_json(record(snapshot))
         return
     print_table(("language", "verdict", "reason", "files", "for example"), _rows(snapshot.verdicts))
-    used = Counter(one.verdict for one in by_file(snapshot.verdicts))
+    files = by_file(snapshot.verdicts)
+    used = Counter(one.verdict for one in files)
+    if len(files) < len(snapshot.verdicts):
+        say("a file of several languages counts in each of them")
     say(
         f"{used['train']} files to learn from, {used['held-out']} held out to measure on, "
         f"{used['skip']} left out; --json gives the reason of each"

@@ -77,6 +77,18 @@ def forget(paths: Sequence[str], root: Path, settings: Settings, locations: Loca
     )
 
 
+def traces_of(
+    paths: Sequence[str], root: Path, settings: Settings, locations: Locations
+) -> list[Trace]:
+    """The versions that ``forget`` would take away. Changes nothing.
+
+    Raises:
+        DataError: Nothing of that name is in the repository or in an adapter.
+    """
+    registry = Registry(locations, root)
+    return traces.of(_with(paths, root, settings, registry), registry)
+
+
 def remember(paths: Sequence[str], root: Path, locations: Locations) -> None:
     """Let ``paths`` be learnt again by the next run.
 

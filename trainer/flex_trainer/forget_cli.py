@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flex_assist import config
-from flex_assist.cli.output import JSON_HELP, print_json, say
+from flex_assist.cli.output import JSON_HELP, print_json, print_table, say
 from flex_assist.complete.root import find_root
 from flex_assist.config import Settings
 from flex_assist.errors import ConfigError, DataError
 from flex_assist.locations import Locations, locate
 
 if TYPE_CHECKING:
+    from flex_assist.adapters.traces import Trace
     from flex_assist.repository.documents import Document
     from flex_trainer.forget import Removed
     from flex_trainer.forget_proof import Proof
@@ -36,6 +37,9 @@ def command(
     train: Annotated[
         bool, typer.Option("--train/--no-train", help="train the affected adapters anew")
     ] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="only show which adapter versions would go")
+    ] = False,
     undo: Annotated[
         bool, typer.Option("--undo", help="let these paths be learnt again by the next run")
     ] = False,
@@ -50,6 +54,9 @@ def command(
     if undo:
         forget.remember(names, root, locations)
         say(f"to be learnt again by the next run: {', '.join(names)}")
+        return
+    if dry_run:
+        _preview(forget.traces_of(names, root, settings, locations), as_json)
         return
     gone, left = _texts(names, root, settings)
     before = _bits(gone, root, settings, locations)
@@ -69,8 +76,16 @@ def command(
         }
         print_json(record)
     else:
-        _show(proof, before, after)
+        _show(proof, before, after, trained)
     raise typer.Exit(0 if proof.holds else 1)
+
+
+def _preview(found: "Sequence[Trace]", as_json: bool) -> None:
+    if as_json:
+        print_json({"traces": [asdict(one) for one in found]})
+        return
+    rows = [(one.name, one.version, ", ".join(one.languages)) for one in found]
+    print_table(("adapter", "version", "languages to train anew"), rows)
 
 
 def _root(repo: Path) -> Path:
@@ -146,7 +161,7 @@ def _tell(removed: "Removed") -> None:
     )
 
 
-def _show(proof: "Proof", before: Bits, after: Bits) -> None:
+def _show(proof: "Proof", before: Bits, after: Bits, trained: dict[str, Any] | None) -> None:
     lines = f"for {proof.lines} of its lines" if proof.lines else "(no text left to look for)"
     print(f"versions that know it   {', '.join(proof.versions) or 'none'}")
     print(f"files searched          {proof.files_searched} {lines}")
@@ -155,5 +170,10 @@ def _show(proof: "Proof", before: Bits, after: Bits) -> None:
         shown = ", ".join(f"{name} {bits:.3f}" for name, bits in found.items() if bits is not None)
         if shown:
             print(f"bits per byte {when:9} {shown}")
+    if trained is not None:
+        for name, found in trained["languages"].items():
+            print(f"{name:<23} {found['reason']}")
+    if any(name != "base" for name in after):
+        print("What is still known of it is what other files say alike.")
     if proof.quoted_in:
         print("A chat quotes it: delete that conversation, then run this again.")

@@ -221,4 +221,6 @@ class AdapterJob:
     def _data_records(self) -> list[dict[str, Any]]:
         """What the weights have seen, and what mining said of the rest."""
         own = outcome.data_records(self._snapshot, self._seen())
-        return own + (self._parent.inherited(self._task.train) if self._parent else [])
+        others = outcome.without_adapter(self._snapshot, self._task.without)
+        earlier = self._parent.inherited(self._task.train) if self._parent else []
+        return own + others + earlier

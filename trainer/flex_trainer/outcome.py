@@ -104,6 +104,22 @@ def data_records(snapshot: Snapshot, languages: Collection[str]) -> list[dict[st
     ]
 
 
+def without_adapter(snapshot: Snapshot, languages: Collection[str]) -> list[dict[str, Any]]:
+    """Records of the texts of languages that get no adapter: known, and not learnt from."""
+    return [
+        {
+            "path": printable_path(document.path),
+            "sha256": document.sha256,
+            "verdict": "skip",
+            "rule": "too-little",
+            "value": None,
+            "language": document.language,
+            "licence": None,
+        }
+        for document in snapshot.of(languages).documents()
+    ]
+
+
 def _verdict(adapter: str | None, outcome: dict[str, Any] | None) -> dict[str, Any]:
     if adapter is None or outcome is None:
         return {

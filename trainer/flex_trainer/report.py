@@ -150,7 +150,7 @@ def _facts(details: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, object
         "labelled tokens": details.get("labelled_tokens"),
         "training, seconds": details.get("training_s"),
         "since the command began, seconds": details.get("wall_s"),
-        "seconds a step, as planned": plan.get("step_s"),
+        "seconds a step, as planned": round(float(plan.get("step_s") or 0), 2) or None,
         "peak memory, MB": details.get("peak_memory_mb"),
         "recoveries from a blow-up": details.get("recoveries"),
         "digest of all files and their split": details.get("data_digest"),

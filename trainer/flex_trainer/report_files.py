@@ -136,7 +136,7 @@ def by_rule(data: Sequence[Entry], languages: Sequence[str]) -> tuple[Group, ...
             meaning=MEANINGS.get(rule, ""),
             files=_files(found[verdict, rule], languages),
             share=len(found[verdict, rule]) / len(data),
-            values=_in_short(entry.get("value") for entry in found[verdict, rule]),
+            values=_in_short(_value(entry) for entry in found[verdict, rule]),
         )
         for verdict, rule in sorted(found, key=order)
     )
@@ -165,10 +165,18 @@ def _files(entries: Iterable[Entry], languages: Sequence[str]) -> tuple[File, ..
         File(
             path=str(entry.get("path", "")),
             language=_language(entry, languages),
-            value="" if entry.get("value") is None else str(entry["value"]),
+            value=str(_value(entry) or ""),
         )
         for entry in entries
     )
+
+
+def _value(entry: Entry) -> Any:
+    """What the rule measured; of a file that is used, how many spans were masked."""
+    value = entry.get("value")
+    if value is None or entry.get("verdict") == "skip":
+        return value
+    return f"{value} masked"
 
 
 def _in_short(values: Iterable[Any]) -> str:

@@ -26,8 +26,7 @@ def main(arguments: list[str]) -> int:
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     # Mining brings numpy along, which the one who asked need not load.
-    from flex_assist.adapters.registry import Registry
-    from flex_assist.repository import forgotten
+    from flex_assist.adapters import left_out
     from flex_assist.repository.snapshot import take_snapshot
 
     try:
@@ -36,7 +35,7 @@ def main(arguments: list[str]) -> int:
             root,
             settings.mining,
             seed=settings.training.seed,
-            forgotten=forgotten.load(Registry(locate(), root).folder),
+            forgotten=left_out.of(root, locate()),
         )
     except (FlexAssistError, OSError) as error:
         say(str(error))

@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 
 from flex_assist.repository.documents import Objection
-from flex_assist.repository.licences import denied, of_repository, of_text, own_licences
+from flex_assist.repository.licences import (
+    around,
+    denied,
+    of_folders,
+    of_repository,
+    of_text,
+    own_licences,
+)
 
 DENIED = ("AGPL", "GPL", "SSPL", "BUSL", "CC-BY-NC")
 
@@ -42,6 +49,17 @@ def test_named_licence(text: str, licence: str | None) -> None:
 def test_denied(expression: str | None, own: tuple[str, ...], left_out: bool) -> None:
     found = denied(expression, DENIED, own)
     assert found == (Objection(rule="licence", value=expression) if left_out else None)
+
+
+def test_a_folders_licence_is_that_of_the_files_below(tmp_path: Path) -> None:
+    (tmp_path / "libs/deep").mkdir(parents=True)
+    (tmp_path / "libs/COPYING").write_text("  GNU GENERAL PUBLIC LICENSE\n   Version 3\n")
+    (tmp_path / "LICENSE").write_text("MIT License\n")
+    folders = of_folders(tmp_path, ["LICENSE", "libs/COPYING", "libs/deep/a.c", "src/LICENSE"])
+    assert folders == {"libs": "GPL"}
+    assert around("libs/deep/a.c", folders) == "GPL"
+    assert around("libs/a.c", folders) == "GPL"
+    assert (around("src/a.c", folders), around("a.c", folders)) == (None, None)
 
 
 def test_the_repositorys_own(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from flex_assist.adapters import left_out
 from flex_assist.adapters.registry import Registry
 from flex_assist.config import Settings
 from flex_assist.errors import DataError
@@ -81,3 +82,24 @@ def test_the_proof_finds_what_is_left(root):
         proof = prove(root, locate(), lines)
         assert proof.quoted_in == (str(log),)
         assert not proof.holds
+
+
+def test_a_look_before_changes_nothing(root):
+    (found,) = forget.traces_of(["src/margin.py"], root, Settings(), locate())
+    assert (found.name, found.languages) == ("python", ("python",))
+    registry = Registry(locate(), root)
+    assert registry.active("python") is not None
+    assert forgetting.load(registry.folder) == forgetting.NOTHING
+
+
+def test_a_part_of_the_repository_leaves_out_what_the_whole_does(root):
+    (root / ".git").mkdir()
+    (root / ".flexassistignore").write_text("src/other.py\n")
+    (root / "src/third.py").write_text("def third_function(value):\n    return value + 3\n")
+    forget.forget(["src/margin.py"], root, Settings(), locate())
+    part = root / "src"
+    (part / "moved.py").write_text(SECRETLY)
+    documents = read_documents(part, Settings().mining, left_out.of(part, locate()))
+    assert [one.path for one in documents] == ["third.py"]
+    forget.forget(["src"], root, Settings(), locate())
+    assert read_documents(part, Settings().mining, left_out.of(part, locate())) == ()

@@ -268,7 +268,7 @@ def test_how_it_was_made_is_the_manifests() -> None:
 
 def test_every_file_is_there_with_its_rule_and_value() -> None:
     text = page(record()).text
-    assert "10 files of python, go were found" in text
+    assert "10 files in all: those of python, go" in text
     for found in data():
         assert text.count(found["path"]) >= 1
     for wanted in (

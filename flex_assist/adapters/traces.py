@@ -56,7 +56,7 @@ def knows(manifest: Manifest, forgotten: Forgotten) -> bool:
     )
     digests = forgotten.digests
     return any(
-        record.get("sha256") in digests or printable.has_path(str(record.get("path")))
+        str(record.get("sha256")) in digests or printable.has_path(str(record.get("path")))
         for record in manifest.data
         if _used(record)
     )

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from flex_assist.adapters.registry import Registry
 from flex_assist.locations import Locations
+from flex_assist.repository import forgotten
 
 MARKERS = (".git", ".flexassist.toml", ".flexassistignore")
 PROJECT_FILES = ("pyproject.toml", "package.json", "go.mod", "Cargo.toml", "pom.xml")
@@ -33,7 +34,8 @@ def _around(path: Path) -> list[Path]:
 
 def _is_adapted(folder: Path, locations: Locations) -> bool:
     # A run that failed early leaves a folder without any version.
-    return bool(Registry(locations, folder).names())
+    registry = Registry(locations, folder)
+    return bool(registry.names()) or (registry.folder / forgotten.FILE_NAME).exists()
 
 
 def _has(folder: Path, names: tuple[str, ...]) -> bool:

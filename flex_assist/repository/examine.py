@@ -182,11 +182,12 @@ def _parts(source: Source, reader: TreeReader, wishes: Wishes) -> list[Source]:
     if not wanted:
         others = ", ".join(parts)
         return [replace(source, objection=Objection(rule="other-language", value=others))]
-    found = [_judged(replace(source, language=n), text, wishes) for n, text in wanted.items()]
-    secret = next((o for one in found if (o := one.objection) and o.rule == "secret"), None)
+    secret = secrets.contains_secret(content)
     if secret is not None:
-        # A file with a secret is left out whole, as others are.
-        return [replace(source, language=one.language, objection=secret) for one in found]
+        # Wherever it stands: a file with a secret is left out whole, as others are.
+        reason = Objection(rule="secret", value=secret.describe())
+        return [replace(source, language=name, objection=reason) for name in wanted]
+    found = [_judged(replace(source, language=n), text, wishes) for n, text in wanted.items()]
     # The file's licence stands above its parts.
     named = licences.of_text(content)
     return [replace(one, licence=one.licence or named) for one in found]

@@ -8,8 +8,11 @@ from pathlib import Path
 from flex_assist.errors import DataError
 from flex_assist.files import write_json_atomically
 from flex_assist.locations import private_directory
+from flex_assist.repository.documents import Objection
+from flex_assist.repository.reading import TreeReader
 
 FILE_NAME = "forgotten.json"
+MAX_BYTES = 64 << 20
 # No paths: everything, and what has only its digests here.
 WHOLE, OTHERS = ".", ""
 
@@ -87,12 +90,18 @@ def load(folder: Path) -> Forgotten:
     """
     path = folder / FILE_NAME
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))["paths"]
+        # Never through a link, and no pipe is waited for.
+        data = TreeReader(folder).read(FILE_NAME, MAX_BYTES)
+        if isinstance(data, Objection):
+            if data.rule == "missing":
+                return NOTHING
+            raise ValueError(data.rule)
+        record = json.loads(data)["paths"]
+        if not all(isinstance(own, list) for own in record.values()):
+            raise ValueError("digests are to be in lists")
         return Forgotten(
             paths={str(name): frozenset(map(str, own)) for name, own in record.items()}
         )
-    except FileNotFoundError:
-        return NOTHING
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             f"{path} cannot be read ({error!r}), so it is not known what to leave out; restore it, "

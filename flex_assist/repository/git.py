@@ -37,6 +37,9 @@ _SETTINGS = (
     "safe.bareRepository=explicit",
     "submodule.recurse=false",
     "protocol.allow=never",
+    # What is read line by line.
+    "core.quotePath=false",
+    "diff.suppressBlankEmpty=false",
 )
 
 
@@ -107,18 +110,18 @@ def recent_changes(root: Path, count: int) -> list[frozenset[str]]:
     # Plumbing: it asks no signature program, no external diff and no text conversion.
     listed = _ask(
         root, "diff-tree", "--stdin", "-z", "-r", "--root", "--relative", "--no-renames",
-        "--name-only", "--no-ext-diff", "--no-textconv",
+        "--name-only", "--no-ext-diff", "--no-textconv", "--always",
         given=commits,
     )  # fmt: skip
     if listed is None:
         return []
     changes: list[set[str]] = []
-    expected = iter(commits.split())
-    following = next(expected, None)
+    expected = set(commits.split())
     for name in listed.split(b"\0"):
-        if name.strip() == following:
+        if name.strip() in expected:
             changes.append(set())
-            following = next(expected, None)
+            # A file may have such a name.
+            expected.remove(name.strip())
         elif name and changes:
             changes[-1].add(os.fsdecode(name))
     return [frozenset(one) for one in changes]

@@ -5,7 +5,7 @@ bounded, and texts pass the same filters. A commit with a secret in it is left o
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +19,15 @@ MOST_BYTES = 16 << 20
 MOST_FILES = 2
 MOST_CHANGED_LINES = 30
 MAX_LINE_CHARACTERS = 400
+OWN_LINE_CHARACTERS = 24
 MESSAGE_CHARACTERS = 10, 400
 _COMMIT = re.compile(r"[0-9a-f]{40,64}")
 # What tools add to messages, with names and addresses of people.
 _TRAILER = re.compile(
     r"^[A-Z][A-Za-z-]+-(?:by|to|on|id|url): .*$|^[A-Za-z-]*Bug: .*$", re.IGNORECASE
 )
+# Names with quotes, backslashes or control characters stand in quotes.
+_HEADER = re.compile(r"--- a/|\+\+\+ b/|(?:---|\+\+\+) /dev/null$")
 _HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
 
 
@@ -64,12 +67,15 @@ class Commit:
     changes: tuple[Change, ...]
 
 
-def small_commits(root: Path, allowed: Collection[str]) -> tuple[Commit, ...]:
+def small_commits(
+    root: Path, allowed: Collection[str], kept_apart: Collection[str] = ()
+) -> tuple[Commit, ...]:
     """The newest small commits, newest first; none where there is no git or no history.
 
     Args:
         allowed: The files, relative to ``root``, whose contents may be shown. A commit that touches
             another source file is left out: what it says could be of what is held out.
+        kept_apart: Lines that no change may show, wherever they once stood; see ``own_lines``.
     """
     messages = _messages(root)
     listed = git.bounded_output(
@@ -88,11 +94,28 @@ def small_commits(root: Path, allowed: Collection[str]) -> tuple[Commit, ...]:
     found = []
     for digest, diff in _diffs(text):
         changes = _changes(diff)
+        if changes is None:
+            continue
         if _is_small(changes, allowed) and (message := cleaned(messages.get(digest, ""))):
-            shown = tuple(change for change in changes if change.path in allowed)
+            shown = tuple(
+                change
+                for change in changes
+                if change.path in allowed and not _shows(change, kept_apart)
+            )
             if MESSAGE_CHARACTERS[0] <= len(message) and all(map(_is_clean, shown)) and shown:
                 found.append(Commit(message=message, changes=shown))
     return tuple(found)
+
+
+def own_lines(texts: Iterable[str], others: Iterable[str]) -> frozenset[str]:
+    """Lines long enough to tell where they are from, that stand in ``texts`` and in no other."""
+    elsewhere = {line.strip() for text in others for line in text.split("\n")}
+    own = {line.strip() for text in texts for line in text.split("\n")}
+    return frozenset(line for line in own - elsewhere if len(line) >= OWN_LINE_CHARACTERS)
+
+
+def _shows(change: Change, kept_apart: Collection[str]) -> bool:
+    return any(line[1:].strip() in kept_apart for line in change.lines)
 
 
 def cleaned(text: str) -> str | None:
@@ -141,8 +164,11 @@ def _diffs(text: str) -> Iterator[tuple[str, list[str]]]:
         yield digest, lines
 
 
-def _changes(lines: list[str]) -> list[Change]:
-    """The places that a commit changed; those of added files, too, without anything before."""
+def _changes(lines: list[str]) -> list[Change] | None:
+    """The places that a commit changed; those of added files, too, without anything before.
+
+    None where a path is written in a way that is not understood: it could be any.
+    """
     found: list[Change] = []
     path, first, body, left = "", 0, list[str](), [0, 0]
     for line in [*lines, "diff --git"]:
@@ -155,6 +181,10 @@ def _changes(lines: list[str]) -> list[Change]:
             found.append(Change(path=path, first_line=first, lines=tuple(body)))
             body, left = [], [0, 0]
         hunk = _HUNK.match(line)
+        if line.startswith("diff --git"):
+            path = ""
+        elif line.startswith(("--- ", "+++ ")) and not _HEADER.match(line):
+            return None
         if hunk:
             first = int(hunk[1])
             left = [int(hunk[2] or 1), int(hunk[4] or 1)]
@@ -176,4 +206,6 @@ def _is_small(changes: list[Change], allowed: Collection[str]) -> bool:
         and len(marked) <= MOST_CHANGED_LINES
         and all(len(line) <= MAX_LINE_CHARACTERS for change in changes for line in change.lines)
         and all(path in allowed or not _is_source(path) for path in paths)
+        # What such a file shows beside its code is not learnt from it, so not from its changes.
+        and not any(containers.kind_of(path) for path in paths)
     )

@@ -4,9 +4,10 @@ Read from the file's first lines: an SPDX tag, or the words by which the usual l
 themselves. Ids are SPDX's where the version is told, else the family's name (``GPL``).
 """
 
+import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from flex_assist.repository.documents import Objection
@@ -21,10 +22,20 @@ LICENCE_NAMES = (
 
 _TAG = re.compile(r"SPDX-License-Identifier:[ \t]*([^\n]{1,200})")
 _EXPRESSION = re.compile(r"[A-Za-z0-9.+-]{2,60}|[()]")
+_KNOWN = re.compile(
+    r"[()]|AND|OR|WITH|0BSD|ISC|NCSA|WTFPL|Unlicense|LicenseRef-[A-Za-z]{1,24}"
+    r"|(?:MIT|Apache|BSD|[AL]?GPL|MPL|EPL|EUPL|CC|CC0|CDDL|SSPL|BUSL|BSL|PSF|Python|Zlib|OFL"
+    r"|Artistic|OpenSSL|LLVM|GCC|Classpath|Elastic|PolyForm|MS|AFL|CPL|IPL|OSL|PostgreSQL|Ruby|W3C|X11|curl)"
+    r"(?:[-.+][A-Za-z0-9.]{1,12}){0,4}\+?"
+)
 _FAMILIES = (
-    ("AGPL", r"gnu affero general public licen[sc]e|\bagplv?\d"),
-    ("LGPL", r"gnu (?:lesser|library) general public licen[sc]e|\blgplv?\d"),
-    ("GPL", r"gnu general public licen[sc]e|\bgplv?\d"),
+    ("AGPL", r"gnu affero general public licen[sc]e|\bagplv?\d|licen[sc]e: agpl|under the agpl"),
+    (
+        "LGPL",
+        r"gnu (?:lesser|library) general public licen[sc]e|\blgplv?\d|licen[sc]e: lgpl"
+        r"|under the lgpl",
+    ),
+    ("GPL", r"gnu general public licen[sc]e|\bgplv?\d|licen[sc]e: gpl|under the gpl"),
     ("Apache-2.0", r"apache licen[sc]e,? version 2"),
     ("MPL-2.0", r"mozilla public licen[sc]e"),
     ("EPL", r"eclipse public licen[sc]e"),
@@ -51,11 +62,17 @@ _FILLING = re.compile(r"[\s/*#;%-]+")
 def of_text(text: str) -> str | None:
     """The licence that a file's first lines name, as an SPDX expression; None if they name none."""
     head = "\n".join(text[:HEADER_CHARACTERS].split("\n")[:HEADER_LINES])
-    tag = _TAG.search(head)
-    if tag:
-        parts = _EXPRESSION.findall(tag[1])
-        return " ".join(parts).replace("( ", "(").replace(" )", ")") or None
+    tags = [found for tag in _TAG.finditer(head) if (found := _expression(tag[1]))]
+    if tags:
+        # All of them hold.
+        return tags[0] if len(tags) == 1 else " AND ".join(f"({one})" for one in tags)
     return _by_words(head)
+
+
+def _expression(text: str) -> str | None:
+    """What of a tag is an SPDX expression: nothing that is no licence's name is passed on."""
+    parts = list(itertools.takewhile(_KNOWN.fullmatch, _EXPRESSION.findall(text)))
+    return " ".join(parts).replace("( ", "(").replace(" )", ")") or None
 
 
 def of_repository(root: Path) -> frozenset[str]:
@@ -116,12 +133,43 @@ def denied(expression: str | None, rules: Iterable[str], own: Iterable[str]) -> 
     """
     if expression is None:
         return None
-    allowed = [_family(one) for one in own]
-    for choice in re.split(r"\s+OR\s+", expression.replace("(", "").replace(")", "")):
-        ids = re.split(r"\s+(?:AND|WITH)\s+", choice)
-        if not any(_matches(one, rules) and _family(one) not in allowed for one in ids):
-            return None
-    return Objection(rule="licence", value=expression)
+    families = [_family(one) for one in own]
+
+    def allowed(licence: str) -> bool:
+        return not _matches(licence, rules) or _family(licence) in families
+
+    tokens = re.findall(r"[()]|[^\s()]+", expression)
+    return None if _any(tokens, allowed) else Objection(rule="licence", value=expression)
+
+
+def _any(tokens: list[str], allowed: Callable[[str], bool]) -> bool:
+    """An SPDX expression up to its end or a closing bracket; tokens are taken off the front."""
+    found = _all(tokens, allowed)
+    while tokens and tokens[0] == "OR":
+        tokens.pop(0)
+        found = _all(tokens, allowed) or found
+    return found
+
+
+def _all(tokens: list[str], allowed: Callable[[str], bool]) -> bool:
+    found = _one(tokens, allowed)
+    while tokens and tokens[0] not in ("OR", ")"):
+        if tokens[0] in ("AND", "WITH"):
+            tokens.pop(0)
+        found = _one(tokens, allowed) and found
+    return found
+
+
+def _one(tokens: list[str], allowed: Callable[[str], bool]) -> bool:
+    if not tokens:
+        return True
+    first = tokens.pop(0)
+    if first != "(":
+        return allowed(first)
+    found = _any(tokens, allowed)
+    if tokens:
+        tokens.pop(0)
+    return found
 
 
 def _of_file(reader: TreeReader, path: str) -> str | None:

@@ -66,7 +66,7 @@ _NO_PERSONS = re.compile(
     r"|shared|public|default|test|guest|name|foo|bar|jenkins|travis|circleci|appuser|developer|dev",
     re.IGNORECASE,
 )
-_LONG_WORD = re.compile(r"(?<![\w+/=-])[A-Za-z0-9+/_-]{20,512}={0,2}(?![\w+/=-])")
+_LONG_WORD = re.compile(r"(?<![\w+/=-])[A-Za-z0-9+/_-]{20,}={0,2}(?![\w+/=-])")
 _HEX = re.compile(r"[0-9a-f]+|[0-9A-F]+")
 
 

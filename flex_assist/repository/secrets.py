@@ -58,14 +58,22 @@ _NAME = (
 # ("name", "value"), name => "value". This and the next are for texts in lower case.
 _QUOTED = re.compile(
     rf"{_NAME}\w{{0,30}}[\"'`\]]{{0,3}}[ \t]{{0,20}}"
-    r"(?::[ \t]*[\w\[\]|. ]{1,30}=|[:=!]?={1,3}>?|:|,|\()"
-    r"[ \t]{0,20}[@bruf]{0,2}([\"'`])([^\"'`\n]{6,400})\1"
+    r"(?::[ \t]*[\w\[\]|. ]{1,30}=|[:=!]?={1,3}>?|:|,(?:[^\n\"'`]{0,40}default[ \t]?=)?|\()"
+    # The value may stand on the next line, in brackets or behind a backslash.
+    r"[ \t]{0,20}[(\\]?\s{0,40}[@bruf]{0,2}(\"{3}|'{3}|[\"'`])([^\"'`\n]{6,8000})\1"
 )
+# "host=db password=value", "…;Password=value;", "?api_key=value": inside of other texts.
+_INSIDE = re.compile(
+    rf"(?<=[?&;\s\"'`,]){_NAME}\w{{0,30}}=([^\s\"'`$(){{}}\[\],;&]{{8,400}})(?=[\"'`;&]|[ \t]+\w+=)"
+)
+_BEARER = re.compile(r"\bbearer[ \t]+([\w.~+/=-]{16,4000})")
+_USER = re.compile(r"(?:^|[\s\"'`])(?:-u|--user)[ \t=]+[\"']?[\w.@-]{1,60}:([^\s\"'`$]{6,200})")
 _UNQUOTED = re.compile(
     rf"^[ \t]*(?:export[ \t]+|set[ \t]+|env[ \t]+)?[\w.-]{{0,40}}{_NAME}[\w.-]{{0,30}}="
     r"([^\s\"'`$(){}\[\],;]{8,400})[ \t]*$",
     re.MULTILINE,
 )
+_ASSIGNED = ((_QUOTED, 2), (_UNQUOTED, 1), (_INSIDE, 1), (_BEARER, 1), (_USER, 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +164,7 @@ def _url_credentials(text: str, folded: str) -> Iterator[tuple[str, int, int]]:
 
 
 def _assignments(text: str, folded: str) -> Iterator[tuple[str, int, int]]:
-    for pattern, group in ((_QUOTED, 2), (_UNQUOTED, 1)):
+    for pattern, group in _ASSIGNED:
         for match in pattern.finditer(folded):
             start, end = match.span(group)
             if looks_secret(text[start:end]):

@@ -126,6 +126,19 @@ def read_documents(
     return tuple(partition.document(source, number) for number, source in enumerate(kept))
 
 
+def known_digests(root: Path, settings: MiningSettings) -> dict[str, frozenset[str]]:
+    """The digests of all texts below ``root`` that could be learnt from, copies too, by path.
+
+    Raises:
+        DataError: ``root`` cannot be listed.
+    """
+    found: dict[str, set[str]] = {}
+    for source in examine(root, _list(root, settings, None), settings, None, None, sketch=False):
+        if source.sha256:
+            found.setdefault(source.path, set()).add(source.sha256)
+    return {path: frozenset(digests) for path, digests in found.items()}
+
+
 def _check_languages(languages: Collection[str] | None) -> None:
     unknown = sorted(set(languages or ()) - set(language.BY_NAME))
     if unknown:
@@ -205,10 +218,14 @@ def _verdict(source: Source, made: Partition) -> FileVerdict:
         licence=source.licence,
     )
     if objection is not None:
-        # A path can hold a secret, too.
-        path = secrets.redact(source.path) if objection.rule == "secret" else source.path
+        # Paths can hold secrets, too, and so can what a rule has measured.
+        value = objection.value
         return replace(
-            verdict, path=path, verdict="skip", rule=objection.rule, value=objection.value
+            verdict,
+            path=secrets.redact(source.path),
+            verdict="skip",
+            rule=objection.rule,
+            value=secrets.redact(value) if isinstance(value, str) else value,
         )
     side = made.sides[key(source)]
     return verdict if side == "train" else replace(verdict, verdict="held-out", rule=side)

@@ -17,7 +17,7 @@ from flex_assist.repository.reading import TreeReader
 
 IGNORE_FILE = ".flexassistignore"
 MAX_IGNORE_BYTES = 256 * 1024
-MAX_WILDCARDS = 4
+MAX_WILDCARDS, MAX_DEEP_WILDCARDS = 4, 2
 METADATA_FOLDERS = frozenset({".git", ".hg", ".svn", ".jj"})
 
 
@@ -106,7 +106,8 @@ def _tame(line: str) -> str | None:
     n to the power of k. A hostile line is widened to its folder, so that it can only leave out
     too much; a negated one is dropped for the same reason.
     """
-    if len(re.findall(r"\*+", line)) <= MAX_WILDCARDS or line.startswith("#"):
+    deep = line.count("**") <= MAX_DEEP_WILDCARDS
+    if (deep and len(re.findall(r"\*+", line)) <= MAX_WILDCARDS) or line.startswith("#"):
         return line
     if line.startswith("!"):
         return None

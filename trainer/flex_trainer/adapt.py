@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from flex_assist.adapters import left_out
+from flex_assist.adapters import left_out, traces
 from flex_assist.adapters.registry import Registry
 from flex_assist.config import Settings
 from flex_assist.engine.local import LocalEngine
@@ -20,6 +20,7 @@ from flex_assist.locations import Locations, private_directory, repository_id
 from flex_assist.locks import exclusive
 from flex_assist.models import store
 from flex_assist.models.store import BaseModel
+from flex_assist.repository import forgotten
 from flex_assist.repository.snapshot import Snapshot, take_snapshot
 from flex_trainer import (
     curriculum,
@@ -106,6 +107,8 @@ def adapt(
 def _alone(registry: Registry, root: Path) -> Iterator[None]:
     with exclusive(registry.lock_file, what=f"the repository {str(root)!r}"):
         registry.sweep()
+        # Where forgetting was killed half way.
+        traces.remove(traces.of(forgotten.load(registry.folder), registry), registry)
         yield
 
 
@@ -142,7 +145,7 @@ class _Run:
         snapshot = self._mine()
         # Where certain files only are to be learnt from, their history is not.
         share = 0.0 if self._options.train_files else self._settings.training.instruction_share
-        self._commits = instructions.commits(self._options.root, snapshot.train, share)
+        self._commits = instructions.commits(self._options.root, snapshot, share)
         self._listen(Event(phase="load"))
         self._served = store.serving_path(self._settings.model.base, self._locations)
         self._vocabulary = Vocabulary(self._engine, self._served)

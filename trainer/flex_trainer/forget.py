@@ -22,8 +22,9 @@ from flex_assist.errors import DataError
 from flex_assist.locations import Locations, private_directory, repository_id
 from flex_assist.locks import exclusive
 from flex_assist.repository import forgotten as forgetting
-from flex_assist.repository.forgotten import Forgotten
-from flex_assist.repository.snapshot import read_documents
+from flex_assist.repository.forgotten import OTHERS, Forgotten
+from flex_assist.repository.snapshot import known_digests
+from flex_assist.repository.walk import folders_around
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,10 +69,10 @@ def forget(paths: Sequence[str], root: Path, settings: Settings, locations: Loca
         asyncio.run(_stop_host(locations, settings))
         traces.remove(found, registry)
         registry.sweep()
-        training = locations.training(repository_id(root))
-        checkpoints = training.exists()
-        shutil.rmtree(training, ignore_errors=True)
-        locations.watched(repository_id(root)).unlink(missing_ok=True)
+        others = _elsewhere(forgotten, root, locations)
+        checkpoints = any(_clear(each, locations) for each in (root, *others))
+        for each in others:
+            found += _forget_in(Registry(locations, each), forgotten)
     return Removed(
         paths=tuple(paths), traces=tuple(found), active=tuple(active), checkpoints=checkpoints
     )
@@ -87,6 +88,35 @@ def traces_of(
     """
     registry = Registry(locations, root)
     return traces.of(_with(paths, root, settings, registry), registry)
+
+
+def _clear(root: Path, locations: Locations) -> bool:
+    """Delete what an unfinished run and ``watch`` keep; whether there was a run."""
+    training = locations.training(repository_id(root))
+    there = training.exists()
+    if there:
+        shutil.rmtree(training)
+    locations.watched(repository_id(root)).unlink(missing_ok=True)
+    return there
+
+
+def _elsewhere(forgotten: Forgotten, root: Path, locations: Locations) -> list[Path]:
+    """Parts of the repository, and the whole of which this is one, that were adapted, too."""
+    if not locations.adapters.is_dir():
+        return []
+    adapted = {path.name for path in locations.adapters.iterdir()}
+    inside = {Path(folder) for folder, _, _ in os.walk(root) if Path(folder) != root}
+    around = {folder for folder, _ in folders_around(root)}
+    return sorted(one for one in inside | around if repository_id(one) in adapted)
+
+
+def _forget_in(registry: Registry, forgotten: Forgotten) -> list[Trace]:
+    """Versions of another registry that have seen the same texts, gone from it."""
+    texts = Forgotten(paths={OTHERS: forgotten.digests})
+    with exclusive(registry.lock_file, what=f"the adapters in {str(registry.folder)!r}"):
+        found = traces.of(texts, registry)
+        traces.remove(found, registry)
+        return found
 
 
 def remember(paths: Sequence[str], root: Path, locations: Locations) -> None:
@@ -116,15 +146,19 @@ def relative(name: str, root: Path) -> str:
     given = Path(name)
     # Links are not followed: the path is what was mined, not what it may lead to.
     here = given if given.is_absolute() else Path.cwd() / given
-    for candidate in (Path(_normal(here)), Path(_normal(root / given))):
+    from_here, from_root = Path(_normal(here)), Path(_normal(root / given))
+    for candidate in (from_here, from_root):
         if candidate.is_relative_to(root) and (candidate.exists() or candidate.is_symlink()):
             return _checked(candidate, root)
-    return _checked(Path(_normal(root / given)), root)
+    return _checked(from_here if from_here.is_relative_to(root) else from_root, root)
 
 
 def _checked(path: Path, root: Path) -> str:
     if not path.is_relative_to(root) or path == root:
-        raise DataError(f"{str(path)!r} is not below {str(root)!r}; give files or folders of it")
+        raise DataError(f"{str(path)!r} is no file or folder below {str(root)!r}; give one that is")
+    on_the_way = [path, *(each for each in path.parents if each.is_relative_to(root))][:-1]
+    if any(each.is_symlink() for each in on_the_way):
+        raise DataError(f"{str(path)!r} is a link, or behind one; give what it leads to")
     return path.relative_to(root).as_posix()
 
 
@@ -134,10 +168,10 @@ def _normal(path: Path) -> str:
 
 def _with(paths: Sequence[str], root: Path, settings: Settings, registry: Registry) -> Forgotten:
     forgotten = forgetting.load(registry.folder)
-    documents = read_documents(root, settings.mining)
+    known = known_digests(root, settings.mining)
     for path in paths:
         below = Forgotten(paths={path: frozenset()})
-        now = {one.sha256 for one in documents if below.has_path(one.path)}
+        now = {one for name, own in known.items() if below.has_path(name) for one in own}
         digests = now | traces.digests_of(path, registry)
         there = (root / path).exists() or path in forgotten.paths
         if not digests and not there:

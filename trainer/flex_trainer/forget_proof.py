@@ -6,9 +6,12 @@ What is looked at is what the product has written: its data, its caches and its 
 import html
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import markupsafe
 
 from flex_assist.adapters import traces
 from flex_assist.adapters.registry import Registry
@@ -36,7 +39,7 @@ class Lines:
             form
             for line in self.texts
             for form in (line, json.dumps(line)[1:-1], json.dumps(line, ensure_ascii=False)[1:-1],
-                         html.escape(line))
+                         html.escape(line), str(markupsafe.escape(line)))
         }  # fmt: skip
         return sorted(form.encode("utf-8", "surrogatepass") for form in forms)
 
@@ -62,7 +65,7 @@ class Proof:
     @property
     def holds(self) -> bool:
         """Whether nothing was found."""
-        return not self.versions and not self.quoted_in
+        return not self.versions and not self.quoted_in and self.files_searched > 0
 
 
 def own_lines(gone: Sequence[Document], left: Sequence[Document]) -> Lines:
@@ -121,10 +124,15 @@ def _by_length(line: str) -> tuple[int, str]:
 def _written(locations: Locations) -> Iterator[Path]:
     """The product's files. Base models and settings hold nothing of a repository."""
     for folder in (locations.data, locations.cache):
-        for path in sorted(folder.rglob("*")):
-            mine = path.is_file() and not path.is_symlink()
-            if mine and not path.is_relative_to(locations.models):
-                yield path
+        seen = set[Path]()
+        for name, folders, files in os.walk(folder, followlinks=True):
+            # Folders may be links to another disk; none is entered twice.
+            here = Path(name)
+            if here.resolve() in seen or here.is_relative_to(locations.models):
+                folders.clear()
+                continue
+            seen.add(here.resolve())
+            yield from (here / file for file in sorted(files) if (here / file).is_file())
 
 
 def _has_any(path: Path, patterns: Sequence[bytes]) -> bool:

@@ -19,7 +19,8 @@ from flex_assist.chat.window import Exchange, fenced
 from flex_assist.language import BY_NAME, Language
 from flex_assist.prompt.symbols import definition_nodes, definitions
 from flex_assist.repository.documents import Document
-from flex_assist.repository.history import Change, Commit, small_commits
+from flex_assist.repository.history import Change, Commit, own_lines, small_commits
+from flex_assist.repository.snapshot import Snapshot
 from flex_trainer.corpus import Sample
 from flex_trainer.dialogues import Dialogues
 
@@ -56,14 +57,19 @@ class Function:
     first_line: int
 
 
-def commits(root: Path, documents: Sequence[Document], share: float) -> tuple[Commit, ...]:
+def commits(root: Path, snapshot: Snapshot, share: float) -> tuple[Commit, ...]:
     """The commits to ask questions about; none where there are to be no questions.
 
+    Only changes of the training part are shown, and none that shows a line of what is held out.
+
     Args:
-        documents: All that may be shown, of every adapter: the training part.
         share: Of questions.
     """
-    return small_commits(root, {document.path for document in documents}) if share > 0 else ()
+    if share <= 0:
+        return ()
+    held_out = [document.text for document in (*snapshot.tune, *snapshot.test)]
+    kept_apart = own_lines(held_out, (document.text for document in snapshot.train))
+    return small_commits(root, {document.path for document in snapshot.train}, kept_apart)
 
 
 class Instructions:

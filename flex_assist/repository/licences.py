@@ -29,7 +29,7 @@ _KNOWN = re.compile(
     r"(?:[-.+][A-Za-z0-9.]{1,12}){0,4}\+?"
 )
 _FAMILIES = (
-    ("AGPL", r"gnu affero general public licen[sc]e|\bagplv?\d|licen[sc]e: agpl|under the agpl"),
+    ("AGPL", r"gnu affero general public licen[sc]e|\bagplv?\d|licen[sc]e: agpl|under the agpl\b"),
     (
         "LGPL",
         r"gnu (?:lesser|library) general public licen[sc]e|\blgplv?\d|licen[sc]e: lgpl"
@@ -52,7 +52,7 @@ _FAMILIES = (
 _WORDS = re.compile("|".join(f"(?P<f{at}>{words})" for at, (_, words) in enumerate(_FAMILIES)))
 # Without one of these no family is named; most files have none, and are quickly done with.
 _HINT = re.compile(
-    r"licen|gplv|commons|unencumbered|permission|redistribution|proprietary"
+    r"licen|under the |gplv|commons|unencumbered|permission|redistribution|proprietary"
     r"|\bcc[\s/*#;%-]+by"
 )
 # Between the words of a licence's name there may be a line break and a comment's mark.

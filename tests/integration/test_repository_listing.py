@@ -254,3 +254,13 @@ def test_a_folder_without_history_has_no_newest_commits(tmp_path: Path) -> None:
     assert git.commit_count(tmp_path) == 0
     run_git(tmp_path, "init", "-q", str(tmp_path / "empty"))
     assert git.recent_changes(tmp_path / "empty", 5) == []
+
+
+def test_a_commit_that_touches_nothing_ends_nothing(checkout: Path) -> None:
+    run_git(checkout, "commit", "-q", "--allow-empty", "-m", "empty")
+    (checkout / "a.py").write_text("x = 9\n")
+    run_git(checkout, "commit", "-qam", "change")
+    assert git.recent_changes(checkout, 2) == [{"a.py"}, set()]
+    assert [len(one) for one in git.recent_changes(checkout, 9)] == [1, 0, 4]
+    # Below a folder, commits elsewhere touch nothing.
+    assert git.recent_changes(checkout / "sub", 9) == [set(), set(), {"b.py"}]

@@ -43,7 +43,7 @@ def go_file(number: int) -> str:
 def repository(tmp_path_factory, copy_core):
     """This project's core, and some Go."""
     root = copy_core(tmp_path_factory.mktemp("two") / "languages")
-    for number in range(14):
+    for number in range(28):
         (root / f"p{number}.go").write_text(go_file(number))
     return root
 
@@ -81,7 +81,7 @@ def test_all_go_on_from_the_common_adapter_and_resuming_changes_nothing(reposito
     common, python = weights(repository, COMMON), weights(repository, "python")
     folder = locate().training(repository_id(repository))
     steps = json.loads((folder / FILE_NAME).read_text())["steps"]
-    assert set(steps) == {"python", "shared"}
+    assert set(steps) == {"python", "go"}
     assert steps_of(whole, COMMON) == [1, 2, 3, 4]
     assert next(e for e in whole if e.language == "python" and e.step).steps == STEPS // 2
 

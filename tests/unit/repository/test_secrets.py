@@ -158,3 +158,35 @@ def test_placeholders(value: str) -> None:
 def test_random_values_are_told_from_names() -> None:
     values = [draw(24) for _ in range(300)]
     assert sum(map(secret_values.looks_secret, values)) >= 297
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'PASSWORD = """Xk29PmQ7Lw"""',
+        'password = (\n    "Xk29PmQ7Lw"\n)',
+        'password = \\\n    "Xk29PmQ7Lw"',
+        'dsn = "Server=db;Password=Tz8kQw2!x;"',
+        'dsn = "host=db password=Xk29PmQ7Lw"',
+        'parser.add_argument("--password", help=None, default="Xk29PmQ7Lw")',
+        'headers = {"X": "Bearer 9f8e7d6c5b4a39281706f5e4"}',
+        "curl -u admin:Xk29PmQ7Lw https://host",
+        'url = "https://host/path?api_key=Xk29PmQ7Lw"',
+        'aws_session_token = "' + "Xk29PmQ7Lw" * 60 + '"',
+    ],
+)
+def test_forms_that_people_use(text: str) -> None:
+    assert secrets.find_secrets(text + "\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'f(password=password, token=token_value)', 'url = f"?token={token}&x=1"',
+        'help="usage: login password=<your password>"', 'q = "select * where token=token_id"',
+        '# Bearer authentication as in the standard', "docker run -u user:group image",
+        'password = (\n    "your password here"\n)',
+    ],
+)  # fmt: skip
+def test_forms_without_a_secret(text: str) -> None:
+    assert not secrets.find_secrets(text + "\n")

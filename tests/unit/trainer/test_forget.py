@@ -1,5 +1,6 @@
 """Forgetting files: what goes, what stays, and how it is shown."""
 
+import markupsafe
 import pytest
 
 from flex_assist.adapters import left_out
@@ -103,3 +104,44 @@ def test_a_part_of_the_repository_leaves_out_what_the_whole_does(root):
     assert [one.path for one in documents] == ["third.py"]
     forget.forget(["src"], root, Settings(), locate())
     assert read_documents(part, Settings().mining, left_out.of(part, locate())) == ()
+
+
+def test_a_copy_is_forgotten_with_what_it_is_a_copy_of(root):
+    (root / "legacy").mkdir()
+    (root / "legacy/margin.py").write_text(SECRETLY)
+    removed = forget.forget(["legacy/margin.py"], root, Settings(), locate())
+    assert len(removed.traces) == 1
+    documents = read_documents(root, Settings().mining, left_out.of(root, locate()))
+    assert [one.path for one in documents] == ["src/other.py"]
+
+
+def test_parts_that_were_adapted_themselves_forget_too(root, promote):
+    (digest,) = [d.sha256 for d in read_documents(root, Settings().mining) if "margin" in d.path]
+    data = [{"path": "margin.py", "verdict": "train", "sha256": digest, "language": "python"}]
+    promote(Registry(locate(), root / "src"), "python", data=data)
+    removed = forget.forget(["src/margin.py"], root, Settings(), locate())
+    assert len(removed.traces) == 2
+    assert Registry(locate(), root / "src").folders() == []
+
+
+def test_links_are_refused(root):
+    (root / "linked").symlink_to(root / "src")
+    with pytest.raises(DataError, match="is a link"):
+        forget.relative("linked/margin.py", root)
+
+
+def test_a_record_that_is_a_link_or_a_pipe_is_not_taken_for_none(root, tmp_path):
+    folder = Registry(locate(), root).folder
+    (folder / forgetting.FILE_NAME).symlink_to(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="not known what to leave out"):
+        forgetting.load(folder)
+
+
+def test_lines_in_a_report_are_found(root):
+    quoted = "def own_quoted_line(value):\n    return value[\"some very own 'key' here\"]\n"
+    (root / "src/margin.py").write_text(quoted)
+    documents = read_documents(root, Settings().mining)
+    lines = own_lines([documents[0]], [documents[1]])
+    report = private_directory(locate().adapters / "elsewhere") / "report.html"
+    report.write_text(str(markupsafe.escape(quoted.split("\n")[1])))
+    assert prove(root, locate(), lines).quoted_in == (str(report),)

@@ -72,10 +72,13 @@ def command(
             **asdict(removed),
             "languages": removed.languages,
             "proof": {**asdict(proof), "holds": proof.holds, "bits_per_byte": [before, after]},
+            "alike": _alike(gone, left),
             "adapt": trained,
         }
         print_json(record)
     else:
+        for path in _alike(gone, left):
+            say(f"nearly the same, and not forgotten: {path}")
         _show(proof, before, after, trained)
     raise typer.Exit(0 if proof.holds else 1)
 
@@ -105,6 +108,14 @@ def _texts(
     documents = read_documents(root, settings.mining)
     gone = [one for one in documents if wanted.has_path(one.path)]
     return gone, [one for one in documents if not wanted.has_path(one.path)]
+
+
+def _alike(gone: "Sequence[Document]", left: "Sequence[Document]") -> list[str]:
+    """Files that say nearly the same as what is forgotten."""
+    from flex_assist.repository.duplicates import exact_matches
+
+    pairs = exact_matches([one.text for one in gone], [one.text for one in left])
+    return sorted({left[number].path for _, number in pairs})
 
 
 def _bits(gone: "Sequence[Document]", root: Path, settings: Settings, locations: Locations) -> Bits:

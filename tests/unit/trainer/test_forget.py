@@ -10,7 +10,7 @@ from flex_assist.errors import DataError
 from flex_assist.locations import locate, private_directory, repository_id
 from flex_assist.repository import forgotten as forgetting
 from flex_assist.repository.snapshot import read_documents
-from flex_trainer import forget
+from flex_trainer import forget, forget_cli
 from flex_trainer.forget_proof import own_lines, prove
 
 SECRETLY = "def secretly_computed_margin(price, discount):\n    return price * 0.73 - discount\n"
@@ -145,3 +145,12 @@ def test_lines_in_a_report_are_found(root):
     report = private_directory(locate().adapters / "elsewhere") / "report.html"
     report.write_text(str(markupsafe.escape(quoted.split("\n")[1])))
     assert prove(root, locate(), lines).quoted_in == (str(report),)
+
+
+def test_what_is_nearly_the_same_is_named(root):
+    body = "".join(f"def part_{n}(value):\n    return value * {n} + 1\n\n\n" for n in range(20))
+    (root / "src/margin.py").write_text(body)
+    (root / "src/margin_v2.py").write_text(body + "LAST = 1\n")
+    documents = {one.path: one for one in read_documents(root, Settings().mining)}
+    gone = documents.pop("src/margin.py")
+    assert forget_cli._alike([gone], list(documents.values())) == ["src/margin_v2.py"]

@@ -254,5 +254,5 @@ def test_a_forgotten_file_is_gone_and_it_is_shown(adapted, repository, home):
     again = run("adapt", str(repository), "--dry-run", "--json")
     verdicts = {one["path"]: one for one in json.loads(again.stdout)["files"]}
     assert (verdicts[learnt]["verdict"], verdicts[learnt]["rule"]) == ("skip", "forgotten")
-    answer = run("complete", f"{repository / learnt}:3:1", "--json")
+    answer = run("complete", f"{repository / learnt}:1:1", "--json")
     assert json.loads(answer.stdout)["adapter"] == "base"

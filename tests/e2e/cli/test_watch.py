@@ -122,7 +122,7 @@ def adapted(repository: Path, promote: Callable[..., Any]) -> Registry:
     snapshot = take_snapshot(repository, MiningSettings(), seed=0)
     data = [
         {"path": one.path, "sha256": one.sha256, "verdict": "train", "rule": "kept"}
-        for one in (*snapshot.train, *snapshot.held_out)
+        for one in snapshot.documents()
     ]
     registry = Registry(locate(), repository)
     promote(registry, version="20260101T000000Z-0001", data=data)

@@ -33,7 +33,7 @@ def list_adapters(repo: Repo = Path(), as_json: AsJson = False) -> None:
         for version in registry.versions(name)
     ]
     if as_json:
-        print_json({"repository": str(_root(repo)), "adapters": records})
+        print_json({"repository": str(root_of(repo)), "adapters": records})
         return
     rows = [
         ("*" if r["active"] else "", r["name"], r["version"], r["verdict"], r["reason"])
@@ -133,11 +133,16 @@ def _summary(registry: Registry, version: AdapterVersion) -> dict[str, Any]:
     }
 
 
-def _root(repo: Path) -> Path:
+def root_of(repo: Path) -> Path:
+    """The repository that ``repo`` is, or is a folder of.
+
+    Raises:
+        ConfigError: It is no folder.
+    """
     if not repo.is_dir():
         raise ConfigError(f"{str(repo)!r} is not a folder")
     return find_root(repo, locate()) or repo
 
 
 def _registry(repo: Path) -> Registry:
-    return Registry(locate(), _root(repo))
+    return Registry(locate(), root_of(repo))

@@ -13,6 +13,7 @@ from flex_assist.config import EngineSettings
 from flex_assist.engine.rendezvous import open_log
 from flex_assist.errors import EngineError
 from flex_assist.locations import Locations
+from flex_assist.processes import own_command
 
 _LAST_WORDS_BYTES: Final = 2000
 
@@ -27,8 +28,7 @@ class HostProcess:
             for name in Locations.__slots__
             for part in (f"--{name}", str(getattr(locations, name).absolute()))
         )
-        # -P: the folder it starts in is no place to import from.
-        command = [sys.executable, "-P", "-m", "flex_assist.engine.host", *folders]
+        command = own_command("flex_assist.engine.host", *folders)
         command += ["--settings", json.dumps(dataclasses.asdict(settings))]
         with open_log(self._log) as log:
             try:

@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, Final
 import msgpack  # type: ignore[import-untyped]
 
 import flex_assist
+from flex_assist.processes import own_command
 
 MAX_WORKERS: Final = 8
 QUESTIONS_AT_ONCE: Final = 32
@@ -273,9 +274,8 @@ def _started(module: str) -> _Process | None:
             "creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
         }
     try:
-        # -P: the folder it starts in is no place to import from.
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", module],
+            own_command(module),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

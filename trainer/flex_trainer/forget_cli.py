@@ -3,7 +3,6 @@
 import asyncio
 import json
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,11 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flex_assist import config
+from flex_assist.cli.adapters import root_of
 from flex_assist.cli.output import JSON_HELP, print_json, print_table, say
-from flex_assist.complete.root import find_root
 from flex_assist.config import Settings
-from flex_assist.errors import ConfigError, DataError
+from flex_assist.errors import DataError
 from flex_assist.locations import Locations, locate
+from flex_assist.processes import own_command
+from flex_trainer.cli import EXIT_NOTHING_PROMOTED
 
 if TYPE_CHECKING:
     from flex_assist.adapters.traces import Trace
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from flex_trainer.forget import Removed
     from flex_trainer.forget_proof import Proof
 
-EXIT_NOTHING_PROMOTED = 3
 Bits = dict[str, float | None]
 
 
@@ -46,7 +46,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
 ) -> None:
     """Forget files: delete every adapter that knows them, train anew without, and prove it."""
-    root, locations = _root(repo), locate()
+    root, locations = root_of(repo).resolve(), locate()
     settings = config.load(locations, root, {"training.budget": budget})
     from flex_trainer import forget
 
@@ -89,12 +89,6 @@ def _preview(found: "Sequence[Trace]", as_json: bool) -> None:
         return
     rows = [(one.name, one.version, ", ".join(one.languages)) for one in found]
     print_table(("adapter", "version", "languages to train anew"), rows)
-
-
-def _root(repo: Path) -> Path:
-    if not repo.is_dir():
-        raise ConfigError(f"{str(repo)!r} is not a folder")
-    return (find_root(repo, locate()) or repo).resolve()
 
 
 def _texts(
@@ -148,7 +142,7 @@ def _bits(gone: "Sequence[Document]", root: Path, settings: Settings, locations:
 
 def _train(removed: "Removed", root: Path, settings: Settings) -> dict[str, Any]:
     """Adapt the affected languages, in a process of its own."""
-    command = [sys.executable, "-m", "flex_assist", "adapt", str(root), "--json"]
+    command = own_command("flex_assist", "adapt", str(root), "--json")
     command += ["--budget", settings.training.budget]
     command += [part for name in removed.languages for part in ("--language", name)]
     say(f"training anew: {', '.join(removed.languages)} ({settings.training.budget})")

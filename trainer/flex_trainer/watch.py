@@ -22,6 +22,7 @@ from flex_assist.locations import Locations, repository_id
 from flex_assist.locks import exclusive
 from flex_assist.repository.walk import list_repository
 from flex_trainer import waiting, watch_changes, watch_decision, watch_tree
+from flex_trainer.cli import EXIT_INTERRUPTED, EXIT_NOTHING_PROMOTED
 from flex_trainer.startup import ASKED_FILE
 from flex_trainer.watch_changes import Memory, Text
 from flex_trainer.watch_child import Adapting, Child, Outcome
@@ -37,10 +38,10 @@ TICK_S = 0.5
 FOLDERS_QUIET_S, LIST_SHARE = 2.0, 0.05
 # For a single look at the load.
 ONCE_LOOK_S = 3.0
-EXIT_DONE, EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED = 0, 1, 3, 130
+EXIT_DONE, EXIT_FAILED = 0, 1
 EXITS = {
     "promoted": EXIT_DONE,
-    "refused": EXIT_REFUSED,
+    "refused": EXIT_NOTHING_PROMOTED,
     "interrupted": EXIT_INTERRUPTED,
     "failed": EXIT_FAILED,
 }
@@ -287,8 +288,7 @@ class _Watcher:
         self._teller.works()
         self._look_said.clear()
         self._facts = replace(self._facts, looked_s=time.monotonic())
-        module = ["-m", "flex_trainer.watch_look", str(self._root)]
-        self._looking = Child(module, self._look_said.append)
+        self._looking = Child("flex_trainer.watch_look", [str(self._root)], self._look_said.append)
 
     def _go_on_looking(self, looking: Child) -> int | None:
         code = looking.poll()

@@ -15,11 +15,18 @@ from typing import IO, Any, Literal
 
 import psutil
 
-from flex_trainer.watch_look import NICENESS
+from flex_assist.processes import own_command
+from flex_trainer.cli import EXIT_INTERRUPTED, EXIT_NOTHING_PROMOTED
 
+NICENESS = 10
 LINES_KEPT = 20
 MOST_LINE_CHARACTERS = 1 << 20
-EXITS = {0: "promoted", 3: "refused", 130: "interrupted", -signal.SIGINT: "interrupted"}
+EXITS = {
+    0: "promoted",
+    EXIT_NOTHING_PROMOTED: "refused",
+    EXIT_INTERRUPTED: "interrupted",
+    -signal.SIGINT: "interrupted",
+}
 Ending = Literal["promoted", "refused", "interrupted", "failed"]
 
 
@@ -44,13 +51,13 @@ class Child:
     that it is asked once to stop, and not twice.
 
     Args:
-        arguments: Of ``python -P``: nothing of the current folder is ever imported.
+        module: Of ours, with its arguments.
         told: Given each line of its standard error, in a thread.
     """
 
-    def __init__(self, arguments: list[str], told: Callable[[str], None]) -> None:
+    def __init__(self, module: str, arguments: list[str], told: Callable[[str], None]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-P", *arguments],
+            own_command(module, *arguments),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -111,8 +118,8 @@ class Adapting:
         self._heard = heard
         self._last: deque[str] = deque(maxlen=LINES_KEPT)
         how = "--resume" if resume else "--from-active"
-        command = ["-m", "flex_assist", "adapt", os.fspath(root), how]
-        self.child = Child([*command, "--progress", "json", "--json"], self._take)
+        arguments = ["adapt", os.fspath(root), how, "--progress", "json", "--json"]
+        self.child = Child("flex_assist", arguments, self._take)
 
     def poll(self) -> Outcome | None:
         """How it ended; None while it goes on."""

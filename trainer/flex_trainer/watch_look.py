@@ -6,7 +6,6 @@ asked for it stays light.
 """
 
 import json
-import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,14 +16,10 @@ from flex_assist.errors import FlexAssistError
 from flex_assist.locations import locate
 from flex_trainer.watch_changes import Text
 
-NICENESS = 10
-
 
 def main(arguments: list[str]) -> int:
     """Print one line a document; 1 with a message where the repository cannot be looked at."""
     root = Path(arguments[0])
-    if hasattr(os, "nice"):
-        os.nice(NICENESS)
     # Mining brings numpy along, which the one who asked need not load.
     from flex_assist.adapters import left_out
     from flex_assist.repository.snapshot import take_snapshot

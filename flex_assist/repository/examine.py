@@ -166,7 +166,8 @@ def examine_file(path: str, reader: TreeReader, wishes: Wishes) -> list[Source]:
     content = _content(path, reader, wishes.max_file_bytes)
     if isinstance(content, Objection):
         return [replace(source, objection=content)]
-    return [_judged(source, content, wishes)]
+    found = filters.check_text(content) or _secret(content)
+    return [_judged(source, content, found, wishes)]
 
 
 def _parts(source: Source, reader: TreeReader, wishes: Wishes) -> list[Source]:
@@ -182,26 +183,28 @@ def _parts(source: Source, reader: TreeReader, wishes: Wishes) -> list[Source]:
     if not wanted:
         others = ", ".join(parts)
         return [replace(source, objection=Objection(rule="other-language", value=others))]
-    secret = secrets.contains_secret(content)
+    # Wherever it stands, a file with a secret is left out whole, as others are. A notebook's parts
+    # are looked at for themselves: its file holds them in JSON, where quotes are escaped.
+    secret = next(filter(None, map(_secret, (content, *parts.values()))), None)
     if secret is not None:
-        # Wherever it stands: a file with a secret is left out whole, as others are.
-        reason = Objection(rule="secret", value=secret.describe())
-        return [replace(source, language=name, objection=reason) for name in wanted]
-    found = [_judged(replace(source, language=n), text, wishes) for n, text in wanted.items()]
+        return [replace(source, language=name, objection=secret) for name in wanted]
+    found = [
+        _judged(replace(source, language=name), text, filters.check_text(text), wishes)
+        for name, text in wanted.items()
+    ]
     # The file's licence stands above its parts.
     named = licences.of_text(content)
     return [replace(one, licence=one.licence or named) for one in found]
 
 
-def _judged(source: Source, content: str, wishes: Wishes) -> Source:
-    """A source with its text, or with the first rule that objects to it."""
-    found = filters.check_text(content)
-    if found is not None:
-        return replace(source, objection=found)
-    secret = secrets.contains_secret(content)
-    if secret is not None:
-        return replace(source, objection=Objection(rule="secret", value=secret.describe()))
-    return _kept(source, content, wishes)
+def _judged(source: Source, content: str, found: Objection | None, wishes: Wishes) -> Source:
+    """A source with its text, or with what was found against it."""
+    return _kept(source, content, wishes) if found is None else replace(source, objection=found)
+
+
+def _secret(content: str) -> Objection | None:
+    found = secrets.contains_secret(content)
+    return None if found is None else Objection(rule="secret", value=found.describe())
 
 
 def _kept(source: Source, content: str, wishes: Wishes) -> Source:

@@ -155,6 +155,18 @@ def test_a_secret_in_one_part_leaves_the_file_out(root: Path) -> None:
     assert token not in repr(snapshot)
 
 
+def test_a_secret_that_json_hides_leaves_the_whole_notebook_out(root: Path) -> None:
+    cells = [
+        {"cell_type": "code", "source": ["password = (\n", '    "Xk29PmQ7Lw"\n', ")\n"]},
+        {"cell_type": "code", "source": ["%%bash\n", "echo nothing to see in here\n"]},
+    ]
+    notebook = {"cells": cells, "metadata": {"kernelspec": {"language": "python"}}, "nbformat": 4}
+    (root / "n.ipynb").write_text(json.dumps(notebook))
+    snapshot = take_snapshot(root, SETTINGS, seed=0)
+    found = {one.language: one.rule for one in snapshot.verdicts if one.path == "n.ipynb"}
+    assert found == {"python": "secret", "shell": "secret"}
+
+
 def test_a_foreign_licence_is_left_out_and_the_repositorys_own_is_not(root: Path) -> None:
     header = "# SPDX-License-Identifier: GPL-3.0-or-later\n"
     (root / "other.py").write_text(header + module("other"))

@@ -25,7 +25,7 @@ class Language:
         extensions: File name endings, with the dot, lower case.
         line_comment: What starts a comment that ends with the line, or with ``comment_end``.
         grammar: Module and function that give its tree-sitter grammar.
-        family: Languages of one family share an adapter when each alone is too small.
+        family: Of languages that resemble each other.
         file_names: Whole file names that mean it.
         interpreters: Programs named in a ``#!`` line that mean it.
         comment_end: What ends a comment where the end of the line does not.

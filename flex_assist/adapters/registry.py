@@ -21,6 +21,7 @@ from flex_assist.locations import Locations, private_directory, repository_id
 POINTER = "active"
 STAGING = ".staging-"
 VERSION = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}", re.ASCII)
+VERSION_TIME = "%Y%m%dT%H%M%SZ"
 NAME = re.compile(r"[a-z][a-z0-9_+#-]*")
 
 
@@ -64,19 +65,19 @@ class Registry:
         """Adapter names with at least one version, sorted."""
         if not self.folder.is_dir():
             return []
-        return sorted(path.name for path in self.folder.iterdir() if self._versions(path.name))
+        return sorted(path.name for path in self.folder.iterdir() if self.version_names(path.name))
 
     def folders(self) -> list[tuple[str, str]]:
         """Name and version of each version's folder, readable or not."""
         if not self.folder.is_dir():
             return []
         names = sorted(path.name for path in self.folder.iterdir())
-        return [(name, version) for name in names for version in self._versions(name)]
+        return [(name, version) for name in names for version in self.version_names(name)]
 
     def versions(self, name: str) -> list[AdapterVersion]:
         """All readable versions of ``name``, oldest first."""
         found = []
-        for version in self._versions(name):
+        for version in self.version_names(name):
             try:
                 found.append(self.get(name, version))
             except DataError:
@@ -102,9 +103,7 @@ class Registry:
             found = self.get(name, version) if version else None
         except DataError:
             return None
-        if found is None:
-            return None
-        return found if found.lora.is_file() else None
+        return found if found and found.lora.is_file() else None
 
     def active_version(self, name: str) -> str | None:
         """What the pointer of ``name`` says, whether or not it can be used."""
@@ -125,6 +124,12 @@ class Registry:
         found = self.get(name, version)
         write_text_atomically(self.folder / name / POINTER, version + "\n")
         return found
+
+    def remove(self, name: str, version: str) -> None:
+        """Delete a version, readable or not; the base answers again where it was active."""
+        if self.active_version(name) == version:
+            self.deactivate(name)
+        shutil.rmtree(self.folder / name / version)
 
     def deactivate(self, name: str) -> None:
         """Let the base answer for ``name`` again."""
@@ -158,7 +163,8 @@ class Registry:
             shutil.rmtree(folder, ignore_errors=True)
         return debris
 
-    def _versions(self, name: str) -> list[str]:
+    def version_names(self, name: str) -> list[str]:
+        """The names of all versions of ``name``, readable or not, oldest first."""
         folder = self.folder / name
         if not NAME.fullmatch(name) or not folder.is_dir():
             return []
@@ -167,4 +173,12 @@ class Registry:
 
 def new_version() -> str:
     """A version's name: the time, and four digits against collision."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+    return f"{datetime.now(UTC):{VERSION_TIME}}-{secrets.token_hex(2)}"
+
+
+def made_at(version: str) -> datetime | None:
+    """When a version was made, by its name; None where its digits are no date."""
+    try:
+        return datetime.strptime(version.partition("-")[0], VERSION_TIME).replace(tzinfo=UTC)
+    except ValueError:
+        return None

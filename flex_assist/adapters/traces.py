@@ -1,6 +1,5 @@
 """Which adapter versions know a file, and how they are taken away for good."""
 
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -77,10 +76,7 @@ def digests_of(path: str, registry: Registry) -> frozenset[str]:
 def remove(traces: Iterable[Trace], registry: Registry) -> None:
     """Delete versions. Whoever is killed on the way finds the rest again by ``of``."""
     for trace in traces:
-        active = registry.active_version(trace.name)
-        if active == trace.version:
-            registry.deactivate(trace.name)
-        shutil.rmtree(registry.folder / trace.name / trace.version)
+        registry.remove(trace.name, trace.version)
 
 
 def _used(record: dict[str, object]) -> bool:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from datasketch import MinHash
 
 GRAM_TOKENS = 5
+OWN_LINE_CHARACTERS = 24
 PERMUTATIONS = 128
 THRESHOLD = 0.7
 # Texts are compared where all rows of a band agree. These are datasketch's numbers for the
@@ -179,6 +180,13 @@ def exact_matches(
         for one in index.alike(_gram_hashes(text))
     ]
     return sorted(found)
+
+
+def own_lines(texts: Iterable[str], others: Iterable[str]) -> frozenset[str]:
+    """Lines long enough to tell where they are from, that stand in ``texts`` and in no other."""
+    elsewhere = {line.strip() for text in others for line in text.split("\n")}
+    own = {line.strip() for text in texts for line in text.split("\n")}
+    return frozenset(line for line in own - elsewhere if len(line) >= OWN_LINE_CHARACTERS)
 
 
 class _GramIndex:

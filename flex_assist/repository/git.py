@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TIMEOUT_S = 30.0
-MAX_COMMITS = 2000
 SUBMODULE_MODE = b"160000"
 _ENVIRONMENT = (
     "PATH",
@@ -84,19 +83,13 @@ def checkout(root: Path) -> Checkout | None:
     )
 
 
-def head(root: Path) -> str | None:
-    """The digest of the commit that is checked out; None where there is none."""
-    found = _ask(root, "rev-list", "--max-count=1", "HEAD")
-    return found.decode("ascii", "replace").strip() or None if found else None
+def newest_commits(root: Path, count: int) -> list[str]:
+    """The digests of at most ``count`` commits, the one that is checked out first.
 
-
-def commit_count(root: Path) -> int:
-    """How many commits the checked out one has behind it, itself included; 0 where git cannot say.
-
-    Counts no further than ``MAX_COMMITS``.
+    Empty where git cannot say.
     """
-    listed = _ask(root, "rev-list", f"--max-count={MAX_COMMITS}", "HEAD")
-    return 0 if listed is None else listed.count(b"\n")
+    listed = _ask(root, "rev-list", f"--max-count={count}", "HEAD")
+    return (listed or b"").decode("ascii", "replace").split()
 
 
 def recent_changes(root: Path, count: int) -> list[frozenset[str]]:

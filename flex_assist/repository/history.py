@@ -5,7 +5,7 @@ bounded, and texts pass the same filters. A commit with a secret in it is left o
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,6 @@ MOST_BYTES = 16 << 20
 MOST_FILES = 2
 MOST_CHANGED_LINES = 30
 MAX_LINE_CHARACTERS = 400
-OWN_LINE_CHARACTERS = 24
 MESSAGE_CHARACTERS = 10, 400
 _COMMIT = re.compile(r"[0-9a-f]{40,64}")
 # What tools add to messages, with names and addresses of people.
@@ -75,7 +74,8 @@ def small_commits(
     Args:
         allowed: The files, relative to ``root``, whose contents may be shown. A commit that touches
             another source file is left out: what it says could be of what is held out.
-        kept_apart: Lines that no change may show, wherever they once stood; see ``own_lines``.
+        kept_apart: Lines that no change may show, wherever they once stood:
+            ``duplicates.own_lines``.
     """
     messages = _messages(root)
     listed = git.bounded_output(
@@ -105,13 +105,6 @@ def small_commits(
             if MESSAGE_CHARACTERS[0] <= len(message) and all(map(_is_clean, shown)) and shown:
                 found.append(Commit(message=message, changes=shown))
     return tuple(found)
-
-
-def own_lines(texts: Iterable[str], others: Iterable[str]) -> frozenset[str]:
-    """Lines long enough to tell where they are from, that stand in ``texts`` and in no other."""
-    elsewhere = {line.strip() for text in others for line in text.split("\n")}
-    own = {line.strip() for text in texts for line in text.split("\n")}
-    return frozenset(line for line in own - elsewhere if len(line) >= OWN_LINE_CHARACTERS)
 
 
 def _shows(change: Change, kept_apart: Collection[str]) -> bool:

@@ -99,7 +99,10 @@ def take_snapshot(
     listing = _list(root, settings, train_files)
     sources = _screened(root, listing, settings, languages, forgotten, progress, keep_text)
     kept = [source for source in sources if source.objection is None]
-    changes = _changes(root) if listing.source == "git" else []
+    commits = git.newest_commits(root, split.MIN_COMMITS) if listing.source == "git" else []
+    # Where there are fewer, none are new.
+    enough = len(commits) == split.MIN_COMMITS
+    changes = git.recent_changes(root, split.RECENT_COMMITS) if enough else []
     made = partition.divide(kept, share=settings.held_out_share, seed=seed, changes=changes)
     return Snapshot(
         root=root,
@@ -108,7 +111,7 @@ def take_snapshot(
         tune=made.of("tune"),
         test=made.of("recent", "test"),
         listing=listing.source,
-        head=git.head(root) if listing.source == "git" else None,
+        head=commits[0] if commits else None,
     )
 
 
@@ -174,7 +177,13 @@ def _screened(
     sources = examine(
         root, listing, settings, languages, progress, keep_text=keep_text, sketch=sketch
     )
-    sources = [_unless_forgotten(source, forgotten) for source in sources]
+    digests = forgotten.digests
+    sources = [
+        _without_text(source)
+        if source.sha256 in digests or forgotten.has_path(source.path)
+        else source
+        for source in sources
+    ]
     folders = licences.of_folders(root, (entry.path for entry in listing.entries))
     sources = [
         replace(source, licence=source.licence or licences.around(source.path, folders))
@@ -192,19 +201,10 @@ def _screened(
     )
 
 
-def _unless_forgotten(source: Source, forgotten: Forgotten) -> Source:
-    if forgotten.has_path(source.path) or source.sha256 in forgotten.digests:
-        return replace(
-            source, text="", packed=b"", sha256="", objection=Objection(rule="forgotten")
-        )
-    return source
-
-
-def _changes(root: Path) -> list[frozenset[str]]:
-    """What the newest commits touched; nothing where there are too few to have newest ones."""
-    if git.commit_count(root) < split.MIN_COMMITS:
-        return []
-    return git.recent_changes(root, split.RECENT_COMMITS)
+def _without_text(source: Source) -> Source:
+    """A forgotten one."""
+    gone = Objection(rule="forgotten")
+    return replace(source, text="", packed=b"", sha256="", objection=gone)
 
 
 def _verdict(source: Source, made: Partition) -> FileVerdict:

@@ -89,13 +89,11 @@ def command(
     settings = config.load(locate(), root, flags)
     languages = tuple(language) if language else None
     files = _listed(train_files) if train_files else None
-    if dry_run:
-        _show_plan(root, settings, languages, files, progress == "json", as_json)
-        return
     wanted = Wanted(
         root=root, languages=languages, train_files=files, resume=resume, from_active=from_active
     )
-    _adapt(wanted, settings, progress == "json", as_json)
+    act = _show_plan if dry_run else _adapt
+    act(wanted, settings, progress == "json", as_json)
 
 
 def _listed(path: Path) -> tuple[str, ...]:
@@ -114,15 +112,12 @@ def _adapt(wanted: Wanted, settings: Settings, json_events: bool, as_json: bool)
         from flex_trainer.adapt import AdaptOptions, adapt
         from flex_trainer.stage import Interrupted
     options = AdaptOptions(budget_s=budget_s, **asdict(wanted))
-    display: contextlib.AbstractContextManager[events.Listener]
-    if json_events:
-        display = contextlib.nullcontext(events.json_lines)
-    elif as_json or not sys.stderr.isatty():
-        display = contextlib.nullcontext(events.notes_only)
-    else:
-        display = events.Display()
+    live = sys.stderr.isatty() and not as_json
     try:
-        with display as listen, _stop_on_interrupt() as stop:
+        with (
+            _display(json_events, live, events.notes_only) as listen,
+            _stop_on_interrupt() as stop,
+        ):
             heard = _while_heard(listen, stop) if json_events else listen
             result = adapt(options, settings, locate(), heard, stop.is_set)
     except Interrupted as error:
@@ -191,33 +186,34 @@ def _comparison(plan: dict[str, Any], seconds: float) -> str:
     )
 
 
-def _show_plan(
-    root: Path,
-    settings: Settings,
-    languages: tuple[str, ...] | None,
-    files: tuple[str, ...] | None,
-    json_events: bool,
-    as_json: bool,
-) -> None:
+def _display(
+    json_events: bool, live: bool, otherwise: "events.Listener"
+) -> "contextlib.AbstractContextManager[events.Listener]":
+    """Who is told what goes on.
+
+    Args:
+        live: There is a terminal to draw in.
+    """
+    from flex_trainer import events
+
+    if json_events:
+        return contextlib.nullcontext(events.json_lines)
+    return events.Display() if live else contextlib.nullcontext(otherwise)
+
+
+def _show_plan(wanted: Wanted, settings: Settings, json_events: bool, as_json: bool) -> None:
     from flex_assist.adapters import left_out
     from flex_assist.repository.snapshot import take_snapshot
     from flex_trainer import dry_run, events
 
-    display: contextlib.AbstractContextManager[events.Listener]
-    if json_events:
-        display = contextlib.nullcontext(events.json_lines)
-    elif sys.stderr.isatty():
-        display = events.Display()
-    else:
-        display = contextlib.nullcontext(events.Lines().show)
-    with display as listen:
+    with _display(json_events, sys.stderr.isatty(), events.Lines().show) as listen:
         snapshot = take_snapshot(
-            root,
+            wanted.root,
             settings.mining,
             seed=settings.training.seed,
-            languages=languages,
-            train_files=files,
-            forgotten=left_out.of(root, locate()),
+            languages=wanted.languages,
+            train_files=wanted.train_files,
+            forgotten=left_out.of(wanted.root, locate()),
             progress=lambda done, total: listen(events.Event(phase="mine", step=done, steps=total)),
             keep_text=False,
         )

@@ -18,10 +18,10 @@ from flex_assist.adapters.registry import Registry
 from flex_assist.engine.local import LocalEngine
 from flex_assist.engine.protocol import TextPiece, Weights
 from flex_assist.locations import Locations
+from flex_assist.repository import duplicates
 from flex_assist.repository import forgotten as forgetting
 from flex_assist.repository.documents import Document
 
-MIN_LINE_CHARACTERS = 24
 MOST_LINES = 24
 WINDOW_TOKENS, MOST_WINDOWS = 512, 4
 CHUNK_BYTES = 4 << 20
@@ -70,10 +70,8 @@ class Proof:
 
 def own_lines(gone: Sequence[Document], left: Sequence[Document]) -> Lines:
     """Lines of the documents ``gone`` that none of ``left`` has, the longest first."""
-    elsewhere = {line.strip() for one in left for line in one.text.split("\n")}
-    own = {line.strip() for one in gone for line in one.text.split("\n")} - elsewhere
-    long = sorted((line for line in own if len(line) >= MIN_LINE_CHARACTERS), key=_by_length)
-    return Lines(texts=tuple(long[:MOST_LINES]))
+    found = duplicates.own_lines((one.text for one in gone), (one.text for one in left))
+    return Lines(texts=tuple(sorted(found, key=_by_length)[:MOST_LINES]))
 
 
 def prove(root: Path, locations: Locations, lines: Lines) -> Proof:

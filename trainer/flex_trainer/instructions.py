@@ -19,7 +19,8 @@ from flex_assist.chat.window import Exchange, fenced
 from flex_assist.language import BY_NAME, Language
 from flex_assist.prompt.symbols import definition_nodes, definitions
 from flex_assist.repository.documents import Document
-from flex_assist.repository.history import Change, Commit, own_lines, small_commits
+from flex_assist.repository.duplicates import own_lines
+from flex_assist.repository.history import Change, Commit, small_commits
 from flex_assist.repository.snapshot import Snapshot
 from flex_trainer.corpus import Sample
 from flex_trainer.dialogues import Dialogues

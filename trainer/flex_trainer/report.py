@@ -8,7 +8,6 @@ what models wrote may hold anything.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from flex_assist.adapters.manifest import REPORT_HTML, Manifest
+from flex_assist.adapters.registry import made_at
 from flex_assist.files import write_text_atomically
 from flex_trainer import report_curves, report_files, report_measures
 from flex_trainer.report_examples import NO_EXAMPLES, Examples
@@ -118,11 +118,8 @@ def _signed(value: float, decimals: int = 3) -> str:
 
 def _made(version: str) -> str:
     """When, by the version's name."""
-    try:
-        when = datetime.strptime(version.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-    except ValueError:
-        return version
-    return f"{when:%Y-%m-%d %H:%M} UTC"
+    when = made_at(version)
+    return f"{when:%Y-%m-%d %H:%M} UTC" if when else version
 
 
 def _curve(details: Mapping[str, Any]) -> report_curves.Curve | None:

@@ -5,16 +5,13 @@ import time
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from flex_assist.adapters.manifest import Manifest
-from flex_assist.adapters.registry import POINTER, VERSION, Registry
+from flex_assist.adapters.registry import Registry, made_at
 from flex_assist.errors import DataError
 from flex_assist.files import write_json_atomically
 from flex_trainer.watch_decision import Changes
-
-VERSION_TIME = "%Y%m%dT%H%M%SZ"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,25 +74,14 @@ def state(registry: Registry) -> frozenset[tuple[str, str]]:
     found = set()
     for name in registry.names():
         found.add((name, _newest(registry, name)))
-        pointer = registry.folder / name / POINTER
-        try:
-            found.add((name, f"active {pointer.read_text(encoding='utf-8', errors='replace')}"))
-        except OSError:
-            continue
+        found.add((name, f"active {registry.active_version(name)}"))
     return frozenset(found)
 
 
 def newest_s(registry: Registry) -> float:
     """When the newest version was made, in seconds since 1970; 0 without one."""
-    made = [0.0]
-    for name in registry.names():
-        text = _newest(registry, name).partition("-")[0]
-        try:
-            made.append(datetime.strptime(text, VERSION_TIME).replace(tzinfo=UTC).timestamp())
-        except ValueError:
-            # Digits that are no date.
-            continue
-    return min(max(made), time.time())
+    made = (made_at(_newest(registry, name)) for name in registry.names())
+    return min(max((when.timestamp() for when in made if when), default=0.0), time.time())
 
 
 def recall(path: Path) -> Memory:
@@ -123,8 +109,7 @@ def remember(memory: Memory, path: Path) -> None:
 
 
 def _newest(registry: Registry, name: str) -> str:
-    folder = registry.folder / name
-    return max((path.name for path in folder.iterdir() if VERSION.fullmatch(path.name)), default="")
+    return max(registry.version_names(name), default="")
 
 
 def _digests(registry: Registry, name: str, version: str) -> set[str]:

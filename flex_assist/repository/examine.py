@@ -183,11 +183,12 @@ def _parts(source: Source, reader: TreeReader, wishes: Wishes) -> list[Source]:
     if not wanted:
         others = ", ".join(parts)
         return [replace(source, objection=Objection(rule="other-language", value=others))]
-    # Wherever it stands, a file with a secret is left out whole, as others are. A notebook's parts
-    # are looked at for themselves: its file holds them in JSON, where quotes are escaped.
+    # Wherever it stands, a file with a secret is left out whole, as others are: one verdict, of no
+    # part's language. A notebook's parts are looked at for themselves: its file holds them in JSON,
+    # where quotes are escaped.
     secret = next(filter(None, map(_secret, (content, *parts.values()))), None)
     if secret is not None:
-        return [replace(source, language=name, objection=secret) for name in wanted]
+        return [replace(source, objection=secret)]
     found = [
         _judged(replace(source, language=name), text, filters.check_text(text), wishes)
         for name, text in wanted.items()

@@ -41,6 +41,7 @@ import datasketch
 from flex_assist.config import MiningSettings
 from flex_assist.repository import secrets
 from flex_assist.repository.snapshot import take_snapshot
+from flex_trainer.dry_run import by_file
 root, user = Path(sys.argv[1]), int(sys.argv[2])
 secrets.find_secrets("warm = 'a1b2c3d4e5f6a7b8c9d0'")
 "𐀀".encode("utf-16"), b"".decode("utf-8-sig")
@@ -52,7 +53,8 @@ os.chdir(root)
 snapshot = take_snapshot(root, MiningSettings(), seed=0)
 print(json.dumps({
     "listing": snapshot.listing,
-    "verdicts": [[v.path, v.verdict, v.rule, v.value] for v in snapshot.verdicts],
+    "parts": [[v.path, v.language] for v in snapshot.verdicts],
+    "verdicts": [[v.path, v.verdict, v.rule, v.value] for v in by_file(snapshot.verdicts)],
     "documents": [[d.path, d.text] for d in snapshot.documents()],
 }))
 """
@@ -175,6 +177,9 @@ def wanted(case: Case) -> dict[str, str]:
 def test_every_expectation_is_met(case: Case) -> None:
     verdicts = {path: verdict for path, verdict, _, _ in case.found["verdicts"]}
     assert len(verdicts) == len(case.found["verdicts"])
+    # Of a file in several languages each part has a verdict, and no part has two.
+    parts = [(path, language) for path, language in case.found["parts"]]
+    assert len(set(parts)) == len(parts) >= len(verdicts)
     wrong = {}
     for path, expect in wanted(case).items():
         verdict = verdicts.get(path, "skip")

@@ -130,7 +130,7 @@ class CompletionService:
         try:
             return await use(route)
         except ModelError as error:
-            if route.lora is None or adapter != "auto":
+            if not route.adapters or adapter != "auto":
                 raise
             return await use(Route(name=BASE, reason=f"{route.name!r} failed: {error}"))
 

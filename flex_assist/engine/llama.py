@@ -209,10 +209,10 @@ class Model:
             self._adapters[key] = Adapter(real, handle)
         return self._adapters[key]
 
-    def free_adapter(self, adapter: Adapter | None) -> None:
+    def free_adapter(self, adapter: Adapter) -> None:
         """Give an adapter's memory back. No context may use it any more."""
         kept = {key: held for key, held in self._adapters.items() if held is not adapter}
-        if adapter is not None and len(kept) < len(self._adapters):
+        if len(kept) < len(self._adapters):
             self._adapters = kept
             native.llama_adapter_lora_free(adapter.handle)
 

@@ -25,8 +25,8 @@ CONTEXTS: Final = 6
 
 # A file as it was when it was read: path, time of change, size.
 FileState = tuple[Path, int, int]
-# Base, adapter, and who asks: chat and completion do not spoil each other's KV.
-ContextKey = tuple[FileState, FileState | None, Priority]
+# Base, adapters, and who asks: chat and completion do not spoil each other's KV.
+ContextKey = tuple[FileState, tuple[FileState, ...], Priority]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -108,11 +108,11 @@ class Pool:
     @contextlib.contextmanager
     def _lease(self, weights: Weights, role: Priority) -> Iterator[tuple[Context, _LoadedModel]]:
         base = _state(weights.model, "model")
-        adapter = _state(weights.adapter, "adapter") if weights.adapter is not None else None
-        key = (base, adapter, role)
+        adapters = tuple(_state(adapter, "adapter") for adapter in weights.adapters)
+        key = (base, adapters, role)
         assert key not in self._leased, "two jobs in one context"
         loaded = self._load(base)
-        context = self._contexts.pop(key, None) or self._open(loaded, adapter)
+        context = self._contexts.pop(key, None) or self._open(loaded, adapters)
         self._contexts[key] = context
         self._leased.add(key)
         self._make_room()
@@ -135,8 +135,8 @@ class Pool:
             self._models[base] = _LoadedModel(model=model, context_tokens=tokens)
         return self._models[base]
 
-    def _open(self, loaded: _LoadedModel, adapter: FileState | None) -> Context:
-        attached = loaded.model.load_adapter(adapter[0]) if adapter is not None else None
+    def _open(self, loaded: _LoadedModel, adapters: tuple[FileState, ...]) -> Context:
+        attached = [loaded.model.load_adapter(adapter[0]) for adapter in adapters]
         threads = self._settings.threads or available_threads()
         return Context(loaded.model, attached, loaded.context_tokens, threads)
 
@@ -150,9 +150,10 @@ class Pool:
         for key in keys:
             context = self._contexts.pop(key)
             context.close()
-            adapter = context.adapter
-            if all(other.adapter is not adapter for other in self._contexts.values()):
-                context.model.free_adapter(adapter)
+            kept = [one for other in self._contexts.values() for one in other.adapters]
+            for adapter in context.adapters:
+                if all(one is not adapter for one in kept):
+                    context.model.free_adapter(adapter)
         used = {base for base, _, _ in self._contexts}
         for base in [base for base in self._models if base not in used]:
             self._models.pop(base).model.close()
@@ -167,11 +168,11 @@ class Pool:
             "contexts": [
                 {
                     "model": str(base[0]),
-                    "adapter": str(adapter[0]) if adapter is not None else None,
+                    "adapters": [str(adapter[0]) for adapter in adapters],
                     "role": role.name.lower(),
                     "tokens": context.length,
                 }
-                for (base, adapter, role), context in self._contexts.items()
+                for (base, adapters, role), context in self._contexts.items()
             ],
         }
 

@@ -11,7 +11,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 
 class Priority(IntEnum):
@@ -24,13 +24,19 @@ class Priority(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """Which weights answer: a base model's GGUF file and, on top of it, a LoRA GGUF file or none.
+    """Which weights answer: a base model's GGUF file and what is added to it.
 
     KV, states and caches are keyed by this, never by tokens alone.
+
+    Attributes:
+        adapters: LoRA GGUF files; the sum of all their updates is added to the base.
+        merged: A GGUF file of the base with the same sum in it. An engine may answer with it
+            instead: the same function, but for rounding.
     """
 
     model: Path
-    adapter: Path | None = None
+    adapters: tuple[Path, ...] = ()
+    merged: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

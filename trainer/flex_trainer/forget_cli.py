@@ -131,7 +131,7 @@ def _bits(gone: "Sequence[Document]", root: Path, settings: Settings, locations:
         engine = LocalEngine(settings.engine)
         try:
             found: Bits = {"base": await bits_per_byte(engine, Weights(model=model), texts)}
-            if route.lora is not None:
+            if route.adapters:
                 found[route.name] = await bits_per_byte(engine, route.weights(model), texts)
             return found
         finally:

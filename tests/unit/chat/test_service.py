@@ -129,7 +129,7 @@ async def test_the_adapter_follows_the_attached_language(
     prepared, _, last = await collect(service, said)
     assert prepared.adapter == last.adapter == adapter
     assert prepared.reason
-    assert engine.requests[0].weights.adapter == (lora if adapter == "python" else None)
+    assert engine.requests[0].weights.adapters == ((lora,) if adapter == "python" else ())
 
 
 async def test_an_adapter_chosen_by_hand_wins(
@@ -195,6 +195,6 @@ async def test_warming_loads_what_will_be_asked(
 ) -> None:
     lora = promote(Registry(locations, root), base_model="tiny").lora
     await service.warm("python")
-    assert engine.warmed.adapter == lora
+    assert engine.warmed.adapters == (lora,)
     await service.warm()
-    assert engine.warmed.adapter is None
+    assert engine.warmed.adapters == ()

@@ -21,7 +21,11 @@ from flex_assist.engine.protocol import (
 from flex_assist.errors import Cancelled, EngineError, ModelError
 
 REQUEST = GenerateRequest(
-    weights=Weights(model=Path("/m/base.gguf"), adapter=Path("/a/python.gguf")),
+    weights=Weights(
+        model=Path("/m/base.gguf"),
+        adapters=(Path("/a/python.gguf"), Path("/a/shared.gguf")),
+        merged=Path("/a/merged.gguf"),
+    ),
     tokens=(1, 2, 3),
     max_tokens=5,
     forced=b" re\xff",
@@ -95,8 +99,11 @@ def test_an_error_that_is_none_still_becomes_one(data: object) -> None:
         ("seed", -1),
         ("weights", None),
         ("weights", {"model": "/text"}),
-        ("weights", {"model": b"relative"}),
-        ("weights", {"model": b"/nul\0"}),
+        ("weights", {"model": b"relative", "adapters": []}),
+        ("weights", {"model": b"/m", "adapters": [b"relative"]}),
+        ("weights", {"model": b"/m", "adapters": None}),
+        ("weights", {"model": b"/m", "adapters": [], "merged": b"relative"}),
+        ("weights", {"model": b"/nul\0", "adapters": []}),
     ],
 )
 def test_wrong_types_are_refused(key: str, value: object) -> None:

@@ -60,6 +60,7 @@ def as_dict(completion: Completion) -> dict[str, object]:
         "language": completion.language,
         "adapter": completion.adapter,
         "reason": completion.reason,
+        "form": completion.form,
         "timings_ms": completion.timings_ms,
         "prompt_tokens": completion.prompt_tokens,
         "reused_tokens": completion.reused_tokens,

@@ -16,6 +16,7 @@ from flex_assist.config import Settings
 from flex_assist.engine.protocol import (
     Engine,
     Finished,
+    Form,
     GenerateRequest,
     Piece,
     TextPiece,
@@ -101,6 +102,7 @@ class CompletionService:
             language=language.name if language else None,
             adapter=route.name,
             reason=route.reason,
+            form=finished.form,
             timings_ms=clock.result(),
             prompt_tokens=finished.prompt_tokens,
             reused_tokens=finished.reused_tokens,
@@ -185,13 +187,14 @@ class CompletionService:
         )
         text, started, first = "", time.perf_counter(), None
         pieces = 0
+        form: Form = "base"
         # Closing the stream is what tells the engine to stop.
         async with aclosing(self._engine.generate(request)) as stream:
             async for item in stream:
                 if isinstance(item, Finished):
                     return item.text, item
                 assert isinstance(item, Piece)
-                text += item.text
+                text, form = text + item.text, item.form
                 pieces += 1
                 first = first or time.perf_counter()
                 if finished_early(text, around, several):
@@ -207,6 +210,7 @@ class CompletionService:
             queue_ms=0.0,
             prefill_ms=((first or now) - started) * 1000,
             decode_ms=(now - (first or now)) * 1000,
+            form=form,
         )
 
 

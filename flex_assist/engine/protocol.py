@@ -13,6 +13,9 @@ from typing import Any, Literal, Protocol
 
 PROTOCOL_VERSION = 2
 
+# What answered: the base alone, adapters over it, or the file in which they are merged.
+Form = Literal["base", "adapter", "merged"]
+
 
 class Priority(IntEnum):
     """Who goes first when several requests wait; lower is sooner."""
@@ -103,6 +106,7 @@ class Piece:
     """Some more of the answer."""
 
     text: str
+    form: Form = "base"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +127,7 @@ class Finished:
     queue_ms: float
     prefill_ms: float
     decode_ms: float
+    form: Form = "base"
 
 
 class Engine(Protocol):

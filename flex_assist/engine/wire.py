@@ -216,16 +216,14 @@ def unpack_request(message: Mapping[str, Any]) -> GenerateRequest:
 
 def pack_item(item: Piece | Finished) -> dict[str, Any]:
     """A part of an answer as plain data."""
-    if isinstance(item, Piece):
-        return {"text": item.text}
-    return {name: getattr(item, name) for name in Finished.__slots__}
+    return {name: getattr(item, name) for name in type(item).__slots__}
 
 
 def unpack_item(data: Mapping[str, Any]) -> Piece | Finished:
     """A part of an answer from plain data."""
-    if len(data) == 1:
-        return Piece(text=field(data, "text", str))
-    return _record(Finished, data)
+    if "reason" in data:
+        return _record(Finished, data)
+    return _record(Piece, data)
 
 
 def pack_facts(facts: ModelFacts) -> dict[str, Any]:

@@ -45,6 +45,12 @@ class TinyModels:
             writer.add_tensor(name, weight.astype(np.float32))
         return _finish(writer, path)
 
+    def padded(self, seed: int, size_bytes: int) -> Path:
+        """``merged`` with zeros behind it."""
+        path = self._folder / f"padded-{seed}-{size_bytes}.gguf"
+        path.write_bytes(self.merged(seed).read_bytes().ljust(size_bytes, b"\0"))
+        return path
+
     def adapter(self, seed: int) -> Path:
         """A LoRA file of random numbers."""
         path = self._folder / f"adapter-{seed}.gguf"

@@ -117,7 +117,8 @@ async def test_a_model_with_a_smaller_context_bounds_it(service: ChatService, en
         (["@app.py", "@main.go"], "base"),
         (["@notes.txt and @app.py"], "python"),
         (["```python\nx = 1\n```"], "python"),
-        (["```py\nx = 1\n```"], "base"),
+        (["```py\nx = 1\n```"], "python"),
+        (["```nothing\nx = 1\n```"], "base"),
     ],
 )
 async def test_the_adapter_follows_the_attached_language(

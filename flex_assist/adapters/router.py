@@ -87,7 +87,7 @@ class Router:
         measured, doubt = self._measured(language)
         if measured and (found := self._to(measured.choice, measured.reason)):
             return found
-        plain = self._plain(language)
+        plain = self.plain(language)
         return replace(plain, reason=f"{plain.reason}; {doubt}") if doubt else plain
 
     def candidates(self, language: str) -> tuple[Candidate, ...]:
@@ -117,7 +117,7 @@ class Router:
         found |= set(shared.manifest.languages) if shared else set()
         return sorted(found | (set(table.routes) if isinstance(table, RouteTable) else set()))
 
-    def _plain(self, language: str) -> Route:
+    def plain(self, language: str) -> Route:
         """By the rule that needs no measurement."""
         assert self._registry is not None
         if own := self._active(language):
@@ -141,11 +141,11 @@ class Router:
             return None, ""
         if self._base_model and table.base_model != self._base_model:
             return None, ""
-        if measured.versions() != self._usable(language):
+        if measured.versions() != self.usable(language):
             return None, "what was measured is of other versions than the active ones"
         return measured, ""
 
-    def _usable(self, language: str) -> dict[str, str]:
+    def usable(self, language: str) -> dict[str, str]:
         """Versions of the adapters that may answer for a language, where they are active."""
         assert self._registry is not None
         names = routes.adapters_for(language)

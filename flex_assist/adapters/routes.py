@@ -143,7 +143,7 @@ def _route(record: dict[str, Any]) -> MeasuredRoute:
 def _candidate(record: dict[str, Any]) -> Candidate:
     name, versions = _typed(record["name"], str), _typed(record["versions"], dict)
     parts = [] if name == BASE else name.split(PLUS)
-    if sorted(versions) != sorted(set(parts)) or not all(map(NAME.fullmatch, parts)):
+    if sorted(versions) != sorted(parts) or not all(map(NAME.fullmatch, parts)):
         raise ValueError(f"{name!r} does not consist of {sorted(versions)!r}")
     for version in versions.values():
         if not VERSION.fullmatch(_typed(version, str)):

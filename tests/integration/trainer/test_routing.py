@@ -1,6 +1,5 @@
 """Routes measured through llama.cpp, on a tiny model and adapters of random numbers."""
 
-import asyncio
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable
@@ -14,10 +13,11 @@ from flex_assist.adapters.registry import AdapterVersion, Registry
 from flex_assist.adapters.router import BASE, SHARED, Router
 from flex_assist.config import EngineSettings
 from flex_assist.engine.local import LocalEngine
-from flex_assist.engine.protocol import TextPiece, Weights
+from flex_assist.engine.protocol import Weights
 from flex_assist.locations import locate
 from flex_assist.repository.documents import Document
-from flex_trainer.routing import LEAST_WINDOWS, Judge, unseen
+from flex_trainer.gate_windows import draw
+from flex_trainer.routing import Judge, unseen
 
 SEEDS = {"python": 1, SHARED: 2, "ruby": 3, "java": 4}
 
@@ -53,7 +53,9 @@ async def judge(
 
 async def bits_per_byte(judge: Judge, model: Path) -> float:
     """Of the windows that a judge takes, by a model alone."""
-    windows = await judge._windows(TUNE)
+    windows = await draw(
+        judge.engine, judge.model, TUNE, tokens=64 * 128, seed=judge.seed, length=128
+    )
     scores = await judge.engine.score(Weights(model=model), [one.tokens for one in windows])
     total = sum(float(score.sum()) for score in scores) / float(np.log(2))
     return total / sum(one.size for one in windows)
@@ -80,23 +82,11 @@ async def test_what_cannot_be_measured_goes_by_the_plain_rule(judge: Judge, tmp_
     assert (few.choice, "too few" in few.reason) == ("python", True)
     assert {one.bits_per_byte for one in few.candidates} == {None}
     late = await replace(judge, until_s=time.monotonic() - 1).route("python", router, TUNE)
-    assert (late.choice, "time for 0 windows" in late.reason) == ("python", True)
+    assert (late.choice, "time for 1 of" in late.reason) == ("python", True)
     judge.registry.deactivate(SHARED)
     alone = await judge.route("go", router, [])
     assert (alone.choice, [one.name for one in alone.candidates]) == (BASE, [BASE])
     assert alone.reason == "no adapter was promoted for go"
-
-
-async def test_time_that_is_over_ends_it_with_the_windows_that_there_were(
-    judge: Judge, tmp_path: Path
-) -> None:
-    windows = await judge._windows(TUNE)
-    assert len(windows) > 2 * LEAST_WINDOWS
-    assert {len(one.tokens) for one in windows} <= set(range(16, 193))
-    assert len({one.file for one in windows[:6]}) == 6
-    (tokens,) = await judge.engine.tokenize(judge.model, [TextPiece(text=TUNE[0].text)])
-    assert sum(len(one.tokens) for one in windows if one.file == 0) <= len(tokens)
-    await asyncio.sleep(0)
 
 
 def test_what_a_candidate_was_trained_on_is_not_measured_with(

@@ -4,15 +4,18 @@ import asyncio
 import dataclasses
 import json
 import os
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from flex_assist.config import EngineSettings
+from flex_assist.engine.client import HostEngine
 from flex_assist.engine.local import LocalEngine
-from flex_assist.engine.protocol import Finished, GenerateRequest, Weights
+from flex_assist.engine.protocol import Engine, Finished, GenerateRequest, Weights
 from flex_assist.errors import ModelError
+from flex_assist.locations import Locations
 
 SETTINGS = EngineSettings(threads=1, gpu_layers=0, context_tokens=256)
 PROMPT = tuple(range(40, 80))
@@ -36,7 +39,7 @@ def weights(tiny) -> Weights:
     return Weights(model=tiny.base(), adapters=(tiny.adapter(1),), merged=tiny.merged(1))
 
 
-async def answer(engine: LocalEngine, weights: Weights, tokens=PROMPT) -> Finished:
+async def answer(engine: Engine, weights: Weights, tokens=PROMPT) -> Finished:
     request = GenerateRequest(weights=weights, tokens=tokens, max_tokens=12)
     forms = set()
     async for item in engine.generate(request):
@@ -47,7 +50,7 @@ async def answer(engine: LocalEngine, weights: Weights, tokens=PROMPT) -> Finish
     raise AssertionError("no Finished")
 
 
-async def idle(engine: LocalEngine) -> dict:
+async def idle(engine: Engine) -> dict:
     """The status when nothing is left to do."""
     while any((status := await engine.status())["queue"].values()):
         await asyncio.sleep(0.002)
@@ -157,3 +160,21 @@ async def test_a_file_that_was_replaced_is_measured_anew(
         await answer(engine, own)
         await idle(engine)
     assert len(json.loads(path.read_text())["speeds"]) == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes and sockets of POSIX")
+async def test_the_host_measures_forms_and_says_which_answers(
+    locations: Locations, weights: Weights
+) -> None:
+    engine = HostEngine(locations, SETTINGS)
+    try:
+        first = await answer(engine, weights)
+        assert first.form == "adapter"
+        (told,) = (await idle(engine))["forms"]
+        assert "a usual completion takes" in told["why"]
+        assert json.loads(locations.speeds.read_text())["speeds"]
+        second = await answer(engine, weights)
+        assert (second.form, second.text) == (told["form"], first.text)
+    finally:
+        await engine.stop_host()
+        await engine.close()

@@ -60,7 +60,7 @@ def test_a_path_that_is_no_text_comes_back() -> None:
 def test_items_and_facts_come_back() -> None:
     finished = Finished(
         text="x", reason="end", prompt_tokens=1, reused_tokens=0, completion_tokens=1,
-        queue_ms=0.5, prefill_ms=1.0, decode_ms=2.0,
+        queue_ms=0.5, prefill_ms=1.0, decode_ms=2.0, form="merged",
     )  # fmt: skip
     facts = ModelFacts(
         architecture="llama", context_tokens=8, vocabulary=9, fim_ids=(1, 2, 3), end_ids=(2,),
@@ -70,6 +70,8 @@ def test_items_and_facts_come_back() -> None:
         back = wire.unpack_item(through(wire.pack_item(item)))
         assert type(back) is type(item)
     assert wire.unpack_item(through(wire.pack_item(finished))) == finished
+    piece = Piece(text="x", form="adapter")
+    assert wire.unpack_item(through(wire.pack_item(piece))) == piece
     assert wire.unpack_facts(through(wire.pack_facts(facts))) == facts
 
 

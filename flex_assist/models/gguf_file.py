@@ -3,6 +3,7 @@
 import mmap
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -142,14 +143,45 @@ def count(reader: gguf.GGUFReader, key: str, most: int, default: Any = None) -> 
     return value
 
 
+def shape_of(tensor: gguf.ReaderTensor) -> tuple[int, ...]:
+    """The tensor's shape, rows first (out, in)."""
+    return tuple(int(size) for size in reversed(tensor.shape.tolist()))
+
+
+def rows_of(
+    tensor: gguf.ReaderTensor, most_numbers: int
+) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """The tensor dequantized to float32, some rows at a time, with where they are.
+
+    A vector is one row, and comes as it is.
+
+    Args:
+        most_numbers: Not more numbers at a time, but at least one row.
+
+    Raises:
+        ModelError: It is stored in a form that cannot be read.
+    """
+    shape = shape_of(tensor)
+    if len(shape) == 1:
+        yield slice(0, shape[0]), tensor_values(tensor)
+        return
+    data = tensor.data.reshape(-1, tensor.data.shape[-1])
+    step = max(1, most_numbers // shape[-1])
+    for start in range(0, data.shape[0], step):
+        at = slice(start, min(start + step, data.shape[0]))
+        yield at, _dequantized(tensor, data[at])
+
+
 def tensor_values(tensor: gguf.ReaderTensor) -> NDArray[np.float32]:
     """The tensor dequantized to float32, rows first (out, in)."""
-    shape = tuple(int(size) for size in reversed(tensor.shape.tolist()))
+    return _dequantized(tensor, tensor.data).reshape(shape_of(tensor))
+
+
+def _dequantized(tensor: gguf.ReaderTensor, data: NDArray[Any]) -> NDArray[np.float32]:
     try:
-        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        return np.asarray(gguf.quants.dequantize(data, tensor.tensor_type), dtype=np.float32)
     except NotImplementedError as error:
         raise ModelError(
             f"the weights {tensor.name!r} are stored as {tensor.tensor_type.name}, which cannot be "
             "read; take the model in F16, Q8_0 or a Q4 or Q5 form"
         ) from error
-    return np.asarray(values, dtype=np.float32).reshape(shape)

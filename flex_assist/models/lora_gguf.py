@@ -113,7 +113,7 @@ def check_layout(reader: gguf.GGUFReader, plan: Layout, modules: Mapping[str, Lo
 def _update(plan: Layout, module: LoraModule) -> tuple[str, Update]:
     name = f"{plan.gguf_name(module.module)}.weight"
     b = plan.to_gguf(name, module.b * np.float32(module.scale))
-    return name, lambda: b @ module.a
+    return name, lambda rows: b[rows] @ module.a
 
 
 def _fim_metadata(fim: FimTokens | None) -> dict[str, int | str]:

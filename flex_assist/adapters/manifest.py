@@ -12,6 +12,7 @@ SCHEMA = 1
 FILE_NAME = "manifest.json"
 LORA_GGUF = "adapter.gguf"
 MERGED_GGUF = "merged-q8_0.gguf"
+IMATRIX_GGUF = "imatrix.gguf"
 REPORT_HTML = "report.html"
 
 

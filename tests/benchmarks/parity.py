@@ -17,17 +17,20 @@ import numpy as np
 import torch
 
 from flex_assist.adapters.manifest import LORA_GGUF, MERGED_GGUF
+from flex_assist.adapters.registry import new_version
 from flex_assist.config import EngineSettings, PromptSettings
 from flex_assist.engine.context import Context
 from flex_assist.engine.llama import Model
 from flex_assist.engine.local import LocalEngine
 from flex_assist.engine.protocol import Weights
+from flex_assist.files import digest
 from flex_assist.models import store
 from flex_assist.models.fim import FimTokens
 from flex_assist.models.quantized import F16, write_model
 from flex_assist.repository.documents import Document
 from flex_trainer import base_model, export, lora
 from flex_trainer.corpus import Corpus
+from flex_trainer.export import Origin
 from flex_trainer.loop import Trainer
 from flex_trainer.lora import Masters
 from flex_trainer.packing import planned_batches
@@ -84,8 +87,23 @@ def train_adapter(
     corpus = Corpus(documents, vocabulary.tokenize, FIM, PromptSettings(), seed)
     trainer = Trainer(model, recipe, planned_batches(corpus.samples, steps, recipe))
     trainer.run(report=lambda _: None, should_stop=lambda _: False)
-    export.write_files(model, trainer.masters, base, "smollm2-135m", folder, FIM)
+    export.write_files(model, trainer.masters, origin(base, texts, vocabulary, seed), folder)
     return trainer.masters.state()
+
+
+def origin(base: Path, texts: Sequence[str], vocabulary: Model, seed: int) -> Origin:
+    """What the files of the adapter say of it."""
+    return Origin(
+        path=base,
+        base_name="smollm2-135m",
+        base_sha256=digest(base),
+        name="python",
+        version=new_version(),
+        fim=FIM,
+        texts=texts,
+        encode=vocabulary.tokenize,
+        seed=seed,
+    )
 
 
 def peft_model(base: Path, trained: dict[str, torch.Tensor]) -> Any:

@@ -20,9 +20,10 @@ from torch import Tensor
 from flex_assist.adapters.manifest import Manifest
 from flex_assist.adapters.registry import AdapterVersion, Registry
 from flex_assist.errors import DataError
+from flex_assist.files import digest
 from flex_assist.repository.documents import Document, printable_path
 from flex_assist.repository.split import LEAST_TEST_FILES
-from flex_trainer import export, outcome
+from flex_trainer import outcome
 from flex_trainer.events import Event, Listener
 from flex_trainer.export import PEFT_WEIGHTS
 from flex_trainer.lora import ADAPTER
@@ -171,7 +172,7 @@ def _usable(
             return f"its {key} is {made_with.get(key)!r} and not {getattr(recipe, key)!r}"
     try:
         found = _parent(active)
-        if export.digest(found.folder / PEFT_WEIGHTS) != manifest.artefacts.get(PEFT_WEIGHTS):
+        if digest(found.folder / PEFT_WEIGHTS) != manifest.artefacts.get(PEFT_WEIGHTS):
             return f"its {PEFT_WEIGHTS} has changed"
     except (OSError, ValueError) as error:
         return str(error)

@@ -8,6 +8,7 @@ import typer
 
 from flex_assist.adapters import explain
 from flex_assist.adapters.registry import AdapterVersion, Registry
+from flex_assist.cli import adapters_export
 from flex_assist.cli.output import JSON_HELP, print_json, print_table, printable
 from flex_assist.complete.root import find_root
 from flex_assist.errors import ConfigError, DataError
@@ -146,3 +147,7 @@ def root_of(repo: Path) -> Path:
 
 def _registry(repo: Path) -> Registry:
     return Registry(locate(), root_of(repo))
+
+
+app.command("export")(adapters_export.export_adapter)
+app.command("import")(adapters_export.import_adapter)

@@ -8,7 +8,7 @@ from typing import Any
 
 from peft import PeftModel
 
-from flex_assist.adapters.manifest import IMATRIX_GGUF, LORA_GGUF, MERGED_GGUF
+from flex_assist.adapters.manifest import IMATRIX_GGUF, LORA_GGUF, MERGED_GGUF, PEFT_WEIGHTS
 from flex_assist.engine.quantize import check_space
 from flex_assist.files import digest
 from flex_assist.models import merging
@@ -20,8 +20,6 @@ from flex_trainer import imatrix, lora
 from flex_trainer.checkpoint import write_tensors
 from flex_trainer.corpus import Encode
 from flex_trainer.lora import ADAPTER, Masters
-
-PEFT_WEIGHTS = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as from_bytes
 from torch import Tensor
 
-from flex_assist.adapters.manifest import Manifest
+from flex_assist.adapters.manifest import PEFT_WEIGHTS, Manifest
 from flex_assist.adapters.registry import AdapterVersion, Registry
 from flex_assist.errors import DataError
 from flex_assist.files import digest
@@ -25,7 +25,6 @@ from flex_assist.repository.documents import Document, printable_path
 from flex_assist.repository.split import LEAST_TEST_FILES
 from flex_trainer import outcome
 from flex_trainer.events import Event, Listener
-from flex_trainer.export import PEFT_WEIGHTS
 from flex_trainer.lora import ADAPTER
 from flex_trainer.recipe import Recipe
 from flex_trainer.selection import AdapterTask, Selection

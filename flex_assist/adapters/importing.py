@@ -138,17 +138,15 @@ def _publish(staged: Path, found: Manifest, base: Path, registry: Registry) -> A
         adapter_sha256=digest(staged / LORA_GGUF),
     )
     merged = staged / MERGED_GGUF
-    merging.write_merged(base, staged / LORA_GGUF, merged, found.fim, provenance=provenance)
-    survived = merging.check_survival(base, staged / LORA_GGUF, merged)
+    served = merging.write_served(base, staged / LORA_GGUF, merged, found.fim, provenance)
     if (staged / IMATRIX_GGUF).is_file():
         read_importance(staged / IMATRIX_GGUF)
-    forms = {"forms": {MERGED_GGUF: merging.record(merged, "Q8_0", survived)}}
     reason = f"imported, not measured here{f'; there: {found.reason}' if found.reason else ''}"
     known = replace(
         found,
         verdict=IMPORTED,
         reason=reason,
-        details={**found.details, "export": forms},
+        details={**found.details, "export": {"forms": {MERGED_GGUF: served}}},
         artefacts={path.name: digest(path) for path in sorted(staged.iterdir())},
     )
     (staged / FILE_NAME).write_text(manifests.to_json(known))

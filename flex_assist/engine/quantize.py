@@ -91,7 +91,8 @@ def quantize(
 def expected_bytes(source: Path, kind: str) -> int:
     """At most so many bytes the model ``source``, in F16, takes in the form ``kind``."""
     size = source.stat().st_size
-    return size if kind == "F16" else int(size * _SHARE_OF_F16)
+    # Entries are added beside the tensors.
+    return (size if kind == "F16" else int(size * _SHARE_OF_F16)) + _NO_ROOM_BYTES
 
 
 def check_space(target: Path, needed: int) -> None:

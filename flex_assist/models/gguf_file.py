@@ -172,6 +172,15 @@ def rows_of(
         yield at, _dequantized(tensor, data[at])
 
 
+def values_at(tensor: gguf.ReaderTensor, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Some rows of a matrix, dequantized to float32.
+
+    Raises:
+        ModelError: It is stored in a form that cannot be read.
+    """
+    return _dequantized(tensor, tensor.data[rows])
+
+
 def tensor_values(tensor: gguf.ReaderTensor) -> NDArray[np.float32]:
     """The tensor dequantized to float32, rows first (out, in)."""
     return _dequantized(tensor, tensor.data).reshape(shape_of(tensor))

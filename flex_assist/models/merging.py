@@ -5,12 +5,11 @@ from typing import Any
 
 from gguf import GGMLQuantizationType
 
-from flex_assist.errors import ExportError
 from flex_assist.models.fim import FimTokens
 from flex_assist.models.gguf_file import open_gguf
 from flex_assist.models.provenance import Provenance, fim_metadata
 from flex_assist.models.quantized import Q8_0, write_model
-from flex_assist.models.survival import Survival, stored_updates, survival
+from flex_assist.models.survival import stored_updates, survival
 
 # What is served must be the adapter, not a rounded base: Q4_0 keeps about 0.2 of it.
 LEAST_SURVIVAL = 0.9
@@ -43,21 +42,22 @@ def write_merged(
     write_model(base, target, updates, metadata, kind)
 
 
-def check_survival(base: Path, lora: Path, merged: Path) -> Survival:
-    """How much of the update a file to serve holds.
+def write_served(
+    base: Path, lora: Path, target: Path, fim: FimTokens | None, provenance: Provenance
+) -> dict[str, Any]:
+    """Write base + update to serve it; nothing where rounding swallows too much of the update.
+
+    The adapter over the base is exact, and is served then. After a short training that is so.
+
+    Returns:
+        For the manifest: what the file holds, and whether it was kept.
 
     Raises:
-        ExportError: Less than ``LEAST_SURVIVAL``.
+        ExportError, ModelError: See ``write_merged``.
     """
-    found = survival(base, lora, merged)
-    if found.mean < LEAST_SURVIVAL:
-        raise ExportError(
-            f"{merged.name!r} holds too little of what was learnt (cosine {found.mean:.2f}, least "
-            f"{found.least:.2f} at {found.tensor!r}); train longer, or take a base in more bits"
-        )
-    return found
-
-
-def record(path: Path, kind: str, found: Survival) -> dict[str, Any]:
-    """What the manifest keeps of a file."""
-    return {"type": kind, "bytes": path.stat().st_size, "survival": found.record()}
+    write_merged(base, lora, target, fim, provenance=provenance)
+    found = survival(base, lora, target)
+    kept, size = found.mean >= LEAST_SURVIVAL, target.stat().st_size
+    if not kept:
+        target.unlink()
+    return {"type": "Q8_0", "bytes": size, "survival": found.record(), "kept": kept}

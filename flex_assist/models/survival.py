@@ -4,7 +4,6 @@ Rounding moves each weight by up to half a step of the file's grid. Where the st
 the update, most of it is gone, though the model still works: as the base does.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flex_assist.errors import ExportError
-from flex_assist.models.gguf_file import field, open_gguf, rows_of, shape_of, tensor_values
+from flex_assist.models.gguf_file import field, open_gguf, shape_of, tensor_values, values_at
 
 LORA_A, LORA_B = ".lora_a", ".lora_b"
-MOST_NUMBERS = 1 << 20
+# Of each tensor so many numbers are looked at, in rows that lie evenly in it: a large model takes
+# no longer than a small one.
+MOST_NUMBERS, LEAST_ROWS = 1 << 17, 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +41,7 @@ class Survival:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StoredUpdate:
-    """An update as a LoRA GGUF file holds it: scale * b @ a, rows in the file's order."""
+    """An update as a LoRA GGUF file holds it: b @ a, rows in the file's order."""
 
     a: NDArray[np.float32]
     b: NDArray[np.float32]
@@ -105,18 +106,10 @@ def survival(base: Path, lora: Path, merged: Path) -> Survival:
 
 
 def _cosine(before: gguf.ReaderTensor, after: gguf.ReaderTensor, update: StoredUpdate) -> float:
-    product = wanted2 = got2 = 0.0
-    for wanted, got in _pairs(before, after, update):
-        product += float(np.vdot(wanted, got))
-        wanted2 += float(np.vdot(wanted, wanted))
-        got2 += float(np.vdot(got, got))
-    return product / float(np.sqrt(wanted2 * got2)) if wanted2 and got2 else 0.0
-
-
-def _pairs(
-    before: gguf.ReaderTensor, after: gguf.ReaderTensor, update: StoredUpdate
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """What was to be added to some rows, and what they differ by."""
-    both = zip(rows_of(before, MOST_NUMBERS), rows_of(after, MOST_NUMBERS), strict=True)
-    for (at, old), (_, new) in both:
-        yield update.rows(at), new - old
+    rows, width = update.b.shape[0], update.a.shape[1]
+    count = min(rows, max(LEAST_ROWS, MOST_NUMBERS // width))
+    at = np.linspace(0, rows - 1, count).round().astype(np.intp)
+    wanted = update.b[at] @ update.a
+    got = values_at(after, at) - values_at(before, at)
+    norms = float(np.linalg.norm(wanted)) * float(np.linalg.norm(got))
+    return float(np.vdot(wanted, got)) / norms if norms else 0.0

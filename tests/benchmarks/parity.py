@@ -26,6 +26,7 @@ from flex_assist.engine.protocol import Weights
 from flex_assist.files import digest
 from flex_assist.models import store
 from flex_assist.models.fim import FimTokens
+from flex_assist.models.merging import write_merged
 from flex_assist.models.quantized import F16, write_model
 from flex_assist.repository.documents import Document
 from flex_trainer import base_model, export, lora
@@ -88,6 +89,8 @@ def train_adapter(
     trainer = Trainer(model, recipe, planned_batches(corpus.samples, steps, recipe))
     trainer.run(report=lambda _: None, should_stop=lambda _: False)
     export.write_files(model, trainer.masters, origin(base, texts, vocabulary, seed), folder)
+    # Also where training was too short for ``adapt`` to keep it.
+    write_merged(base, folder / LORA_GGUF, folder / MERGED_GGUF, FIM)
     return trainer.masters.state()
 
 

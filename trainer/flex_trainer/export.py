@@ -48,13 +48,14 @@ class Origin:
 def write_files(model: PeftModel, masters: Masters, origin: Origin, folder: Path) -> dict[str, Any]:
     """Write PEFT's files, the LoRA GGUF, the merged GGUF and the importance matrix to ``folder``.
 
+    There is no merged GGUF where too little of the update would be in it.
+
     Returns:
         For the manifest: seconds of each part, and of each file to serve how much of the update
         is in it.
 
     Raises:
-        ExportError: A layout check failed, or too little of the update is in a file that would be
-            served; the folder is then of no use.
+        ExportError: A layout check failed, or the disk is too small; the folder is then of no use.
     """
     begun_s = time.monotonic()
     check_space(folder / MERGED_GGUF, origin.path.stat().st_size)
@@ -85,9 +86,7 @@ def _write_merged(origin: Origin, adapter: Path, merged: Path) -> dict[str, Any]
         version=origin.version,
         adapter_sha256=digest(adapter),
     )
-    merging.write_merged(origin.path, adapter, merged, origin.fim, provenance=provenance)
-    survived = merging.check_survival(origin.path, adapter, merged)
-    return merging.record(merged, "Q8_0", survived)
+    return merging.write_served(origin.path, adapter, merged, origin.fim, provenance)
 
 
 def _write_importance(model: PeftModel, origin: Origin, target: Path) -> int:

@@ -164,9 +164,11 @@ class AdapterJob:
             seed=self._plan.recipe.seed,
         )
 
-    def _agreement(self, staged: Path) -> dict[str, Any]:
+    def _agreement(self, staged: Path) -> dict[str, Any] | None:
         """What base and adapter, and the merged file, say of code that was not trained on."""
         shop = self._shop
+        if not (staged / MERGED_GGUF).is_file():
+            return None
         texts = [one.text for one in self._task.test[: agreement.WINDOWS]]
         return asyncio.run(
             agreement.agreement(

@@ -58,7 +58,7 @@ def write_lora(base: Path, target: Path, modules: Mapping[str, LoraModule]) -> N
             writer.add_string(gguf.Keys.General.TYPE, gguf.GGUFType.ADAPTER)
             writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
             writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(rank))
-            for module in modules.values():
+            for _, module in sorted(modules.items()):
                 name = f"{plan.gguf_name(module.module)}.weight"
                 b = plan.to_gguf(name, module.b * np.float32(module.scale))
                 writer.add_tensor(f"{name}.lora_a", np.ascontiguousarray(module.a, np.float32))

@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help setup editors demo test check fix unit e2e bench wheel clean
-.PHONY: bars-mining bars-prefilter bars-hostile bars-canary bars-chat bars-retrieval
+.PHONY: bars-mining bars-prefilter bars-hostile bars-canary bars-chat bars-retrieval bars-route
 .PHONY: bars-parity bars-startup bars-small bars-polyglot bars-train bars-optimizers bars-kill bars-plan bars-recipe bars-joint bench-gpu
 
 help: ## show this
@@ -95,6 +95,9 @@ bars-canary: setup ## a key planted 20 times: is it learnt? (6 min), REPO=... ->
 
 bars-chat: setup ## does chat get worse, with questions in the samples and without (10 min), REPO=...
 	$(BIN)/python tests/benchmarks/chat_drift.py $(if $(REPO),--repo "$(REPO)") $(BARS)
+
+bars-route: setup ## switching adapters, merged or not, the table of a run (12 min), REPO=... -> docs/bars/route.json
+	$(BIN)/python tests/benchmarks/routing.py $(if $(REPO),--repo "$(REPO)") $(BARS)
 
 bars-retrieval: setup ## what pieces of other files are worth to the base (10 min) -> docs/bars/retrieval.json
 	$(BIN)/python tests/benchmarks/retrieval.py --data "$(DATA)" $(BARS)

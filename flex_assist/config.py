@@ -61,6 +61,15 @@ class EngineSettings:
     gpu_layers: int = setting(-1, "layers on the GPU; -1 takes all that fit", low=-1, high=1000)
     idle_exit_s: float = setting(900.0, "seconds without a request before the host exits", low=1)
     start_timeout_s: float = setting(30.0, "seconds to wait for the host to start", low=1)
+    form: str = setting(
+        "auto",
+        "adapters over the base, or the file in which base and adapter are merged; auto takes the "
+        "merged one where it fits into memory and was measured to be faster",
+        choices=("auto", "adapter", "merged"),
+    )
+    memory_mb: int = setting(
+        0, "most memory for merged files, in MB; 0 takes half of what is free", low=0
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

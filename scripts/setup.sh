@@ -18,8 +18,21 @@ pip install --quiet --upgrade 'pip>=25.1'
 step "PyTorch"
 # torch first and by its own range: a machine without a GPU can then take a build for the CPU.
 pip install --quiet 'torch>=2.9,<2.14'
+# llama.cpp configures AMX tiles in a way that GCC optimizes away; then the first prompt ends in an
+# illegal instruction (llama.cpp pull request 26954). Until a release has it mended: without AMX.
+if grep -qw amx_tile /proc/cpuinfo 2>/dev/null; then
+  without_amx="-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
+  export CFLAGS="${CFLAGS:-} $without_amx" CXXFLAGS="${CXXFLAGS:-} $without_amx"
+fi
 step "the product; building llama.cpp takes some 4 minutes where no wheel of it is at hand"
 pip install --quiet --editable '.[all,peers]'
+# pip may have taken a wheel that was built on another machine, or with other flags.
+if ! "$VENV/bin/python" -P -m flex_assist.engine.trial; then
+  step "the llama.cpp at hand does not run here; building it anew"
+  pip cache remove llama_cpp_python >/dev/null 2>&1 || true
+  pip install --quiet --force-reinstall --no-deps "$(pip freeze | grep '^llama_cpp_python==')"
+  "$VENV/bin/python" -P -m flex_assist.engine.trial || fail "llama.cpp does not run here"
+fi
 step "what development needs"
 pip install --quiet --group dev
 "$VENV/bin/flex-assist" --version

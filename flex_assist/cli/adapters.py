@@ -8,9 +8,9 @@ import typer
 
 from flex_assist.adapters import explain
 from flex_assist.adapters.registry import AdapterVersion, Registry
-from flex_assist.cli import adapters_export
+from flex_assist.cli import adapters_export, adapters_route
 from flex_assist.cli.output import JSON_HELP, print_json, print_table, printable
-from flex_assist.complete.root import find_root
+from flex_assist.complete.root import root_of
 from flex_assist.errors import ConfigError, DataError
 from flex_assist.locations import locate
 
@@ -34,7 +34,7 @@ def list_adapters(repo: Repo = Path(), as_json: AsJson = False) -> None:
         for version in registry.versions(name)
     ]
     if as_json:
-        print_json({"repository": str(root_of(repo)), "adapters": records})
+        print_json({"repository": str(root_of(repo, locate())), "adapters": records})
         return
     rows = [
         ("*" if r["active"] else "", r["name"], r["version"], r["verdict"], r["reason"])
@@ -134,20 +134,11 @@ def _summary(registry: Registry, version: AdapterVersion) -> dict[str, Any]:
     }
 
 
-def root_of(repo: Path) -> Path:
-    """The repository that ``repo`` is, or is a folder of.
-
-    Raises:
-        ConfigError: It is no folder.
-    """
-    if not repo.is_dir():
-        raise ConfigError(f"{str(repo)!r} is not a folder")
-    return find_root(repo, locate()) or repo
-
-
 def _registry(repo: Path) -> Registry:
-    return Registry(locate(), root_of(repo))
+    locations = locate()
+    return Registry(locations, root_of(repo, locations))
 
 
+app.command("route")(adapters_route.route)
 app.command("export")(adapters_export.export_adapter)
 app.command("import")(adapters_export.import_adapter)

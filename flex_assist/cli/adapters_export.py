@@ -7,7 +7,7 @@ import typer
 
 from flex_assist.adapters.registry import AdapterVersion, Registry
 from flex_assist.cli.output import JSON_HELP, print_json, printable, say
-from flex_assist.complete.root import find_root
+from flex_assist.complete.root import root_of
 from flex_assist.config import ModelSettings
 from flex_assist.errors import ConfigError
 from flex_assist.locations import locate
@@ -115,6 +115,5 @@ def _same_base(one: AdapterVersion, other: AdapterVersion) -> bool:
 
 
 def _registry(repo: Path) -> Registry:
-    if not repo.is_dir():
-        raise ConfigError(f"{str(repo)!r} is not a folder")
-    return Registry(locate(), find_root(repo, locate()) or repo)
+    locations = locate()
+    return Registry(locations, root_of(repo, locations))

@@ -58,7 +58,7 @@ def examine(locations: Locations) -> Iterator[Check]:
     )
     yield _attempt("settings", lambda: f"read, base model {config.load(locations).model.base}")
     yield _attempt("base model", lambda: str(store.find(config.load(locations).model.base).path))
-    yield _attempt("engine", _engine)
+    yield _attempt("engine", lambda: _engine(config.load(locations).model.base))
     for extra, packages in EXTRAS.items():
         missing = [name for name in packages if importlib.util.find_spec(name) is None]
         yield Check(
@@ -84,8 +84,10 @@ def _attempt(name: str, look: Callable[[], str]) -> Check:
         return Check(name=name, ok=False, found="failed", advice=str(error))
 
 
-def _engine() -> str:
-    from flex_assist.engine import llama
+def _engine(base: str) -> str:
+    from flex_assist.engine import llama, trial
+
+    trial.check(store.find(base).path)
 
     version = importlib.metadata.version("llama-cpp-python")
     return f"llama-cpp-python {version}, {llama.backends()}"

@@ -1,10 +1,13 @@
 """Intervals by resampling."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
 RESAMPLES = 2000
+# Below so many files the units themselves are resampled: a few files have no spread.
+LEAST_FILES = 5
+Interval = tuple[float, float]
 
 
 def ratio_difference_ci95(
@@ -27,3 +30,24 @@ def ratio_difference_ci95(
     values = change[draws].sum(axis=1) / weight[draws].sum(axis=1)
     low, high = np.quantile(values, (0.025, 0.975))
     return float(low), float(high)
+
+
+def by_file_ci95(
+    before: Sequence[float],
+    after: Sequence[float],
+    sizes: Sequence[float],
+    files: Sequence[Hashable],
+    seed: int = 0,
+) -> Interval:
+    """The same with units that are parts of files: those of a file are resampled together.
+
+    Args:
+        files: Which file each unit is of; fewer than ``LEAST_FILES`` files count as none.
+    """
+    keys = files if len(set(files)) >= LEAST_FILES else range(len(files))
+    sums: dict[Hashable, list[float]] = {}
+    for key, *values in zip(keys, before, after, sizes, strict=True):
+        held = sums.setdefault(key, [0.0, 0.0, 0.0])
+        sums[key] = [one + value for one, value in zip(held, values, strict=True)]
+    befores, afters, totals = zip(*sums.values(), strict=True)
+    return ratio_difference_ci95(befores, afters, totals, seed)

@@ -78,7 +78,7 @@ async def compared(root: Path, key: str, others: list[str]) -> dict[str, Any]:
     try:
         model = store.serving_path(BASE, locate())
         route = Router(locate(), root, BASE).route("python")
-        assert route.lora is not None, route.reason
+        assert route.adapters, route.reason
         gains = {}
         for each in (key, *others):
             base = await nats(engine, Weights(model=model), each)

@@ -124,7 +124,7 @@ def compare_logits(
     write_model(base, half, kind=F16)
     peft = peft_model(half, trained)
     model = Model.load(half)
-    context = Context(model, model.load_adapter(folder / LORA_GGUF), 512, THREADS)
+    context = Context(model, [model.load_adapter(folder / LORA_GGUF)], 512, THREADS)
     worst, same, decisions = 0.0, 0, 0
     for prompt in prompts:
         context.prefill(prompt)
@@ -162,7 +162,7 @@ def compare_losses(
         "tokens": sum(len(window) - 1 for window in windows),
         "base_nats": _mean(_scores(Weights(model=served), windows)),
         "peft_nats": _mean([_peft_loss(peft, window) for window in windows]),
-        "lora_nats": _mean(_scores(Weights(model=served, adapter=folder / LORA_GGUF), windows)),
+        "lora_nats": _mean(_scores(Weights(model=served, adapters=(folder / LORA_GGUF,)), windows)),
         "merged_nats": _mean(_scores(Weights(model=folder / MERGED_GGUF), windows)),
     }
 

@@ -12,6 +12,8 @@ MOST_S = 30 * 24 * 3600.0
 # The gate takes at most this share; writing the files of an adapter takes about so long.
 GATE_SHARE = 0.16
 EXPORT_S = 9.0
+# Of comparing who answers for which language, when all adapters are made.
+ROUTING_SHARE = 0.04
 # The plan aims a little below the budget: machines are never quite as fast as a probe says.
 AIM = 0.96
 
@@ -60,7 +62,15 @@ class Budget:
         """``time.monotonic()`` at which the gate that begins now is to end."""
         return time.monotonic() + min(self.gate_s(adapters), max(0.0, self.left_s()))
 
+    def routing_s(self) -> float:
+        """Seconds for comparing who answers for which language."""
+        return ROUTING_SHARE * self.seconds
+
+    def routing_left_s(self) -> float:
+        """The same, as far as they are left."""
+        return min(self.routing_s(), max(0.0, self.left_s()))
+
     def training_s(self, adapters: int) -> float:
         """Seconds for training all adapters, from now on."""
-        after = adapters * (self.gate_s(adapters) + EXPORT_S)
+        after = adapters * (self.gate_s(adapters) + EXPORT_S) + self.routing_s()
         return max(5.0, self.left_s() - after)

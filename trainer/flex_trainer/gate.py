@@ -228,7 +228,7 @@ class Gate:
         self, adapter: Path, windows: "Sequence[_Window]", until_s: float
     ) -> "tuple[list[_Window], tuple[list[float], list[float]]]":
         """The windows that there was time for, and the bits of each: the base's, the adapter's."""
-        both = (Weights(model=self._model), Weights(model=self._model, adapter=adapter))
+        both = (Weights(model=self._model), Weights(model=self._model, adapters=(adapter,)))
         used: list[_Window] = []
         bits: tuple[list[float], list[float]] = ([], [])
         for window in windows:
@@ -246,7 +246,7 @@ class Gate:
         """What each wrote into the cases that there was time for, and its loss there."""
         routes = (
             Route(name=BASE, reason="measured"),
-            Route(name="candidate", reason="measured", lora=adapter, fim=fim),
+            Route(name="candidate", reason="measured", adapters=(adapter,), fim=fim),
         )
         services = [self._service(route) for route in routes]
         found = _Spans()

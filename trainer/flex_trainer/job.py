@@ -173,7 +173,7 @@ class AdapterJob:
         return asyncio.run(
             agreement.agreement(
                 shop.engine,
-                Weights(model=shop.served, adapter=staged / LORA_GGUF),
+                Weights(model=shop.served, adapters=(staged / LORA_GGUF,)),
                 Weights(model=staged / MERGED_GGUF),
                 [shop.vocabulary.encode(text) for text in texts],
             )

@@ -125,6 +125,26 @@ def test_the_version_is_whole_and_explains_itself(adapted, repository):
     assert [one["active"] for one in listed["adapters"]] == [True]
 
 
+def test_the_routes_are_told(adapted, repository):
+    result, told, _ = adapted
+    assert "route" in {event["phase"] for event in told}
+    shown = run("adapters", "route", "--repo", str(repository), "--json")
+    (route,) = json.loads(shown.stdout)["routes"]
+    assert set(route) >= {"language", "choice", "reason", "candidates"}
+    promoted = result["languages"]["python"]["adapter"] is not None
+    assert (route["language"], route["choice"]) == ("python", "python" if promoted else "base")
+    assert all(set(one) >= {"name", "bits_per_byte"} for one in route["candidates"])
+    assert [one["name"] for one in route["candidates"]] == ["base", *["python"] * promoted]
+    if promoted:
+        assert all(one["bits_per_byte"] > 0 for one in route["candidates"])
+        assert "held-back" in route["reason"]
+    other = run("adapters", "route", "--repo", str(repository), "--language", "ruby", "--json")
+    assert json.loads(other.stdout)["routes"][0]["choice"] == "base"
+    table = run("adapters", "route", "--repo", str(repository)).stdout
+    assert table.startswith("language")
+    assert route["reason"] in table
+
+
 def test_the_report_shows_what_the_manifest_does_not_keep(adapted, repository):
     result, _, _ = adapted
     if result["languages"]["python"]["adapter"] is None:
@@ -155,8 +175,11 @@ def test_completions_take_the_adapter_of_the_language(adapted, repository):
     promoted = result["languages"]["python"]["verdict"] == "promoted"
     assert answer["adapter"] == ("python" if promoted else "base")
     assert set(answer["timings_ms"]) == {"context", "queue", "prefill", "decode", "trim", "total"}
+    route = json.loads(run("adapters", "route", "--repo", str(repository), "--json").stdout)
+    assert answer["reason"] == route["routes"][0]["reason"]
+    assert answer["form"] in (("adapter", "merged") if promoted else ("base",))
     base = json.loads(run("complete", place, "--json", "--adapter", "none").stdout)
-    assert base["adapter"] == "base"
+    assert (base["adapter"], base["form"]) == ("base", "base")
     assert answer["prompt_tokens"] > 0
 
 

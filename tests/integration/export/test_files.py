@@ -165,7 +165,7 @@ def agreed(served: Path, adapter: Path | None, merged: Path) -> dict[str, Any]:
 
     async def run() -> dict[str, Any]:
         try:
-            first = Weights(model=served, adapter=adapter)
+            first = Weights(model=served, adapters=(adapter,) if adapter else ())
             return await agreement.agreement(engine, first, Weights(model=merged), windows)
         finally:
             await engine.close()

@@ -160,21 +160,24 @@ def compare_losses(
     return {
         "windows": len(windows),
         "tokens": sum(len(window) - 1 for window in windows),
-        "base_nats": _mean(_scores(Weights(model=served), windows)),
-        "peft_nats": _mean([_peft_loss(peft, window) for window in windows]),
-        "lora_nats": _mean(_scores(Weights(model=served, adapters=(folder / LORA_GGUF,)), windows)),
-        "merged_nats": _mean(_scores(Weights(model=folder / MERGED_GGUF), windows)),
+        "base_nats": mean(scores(Weights(model=served), windows)),
+        "peft_nats": mean([peft_loss(peft, window) for window in windows]),
+        "lora_nats": mean(scores(Weights(model=served, adapters=(folder / LORA_GGUF,)), windows)),
+        "merged_nats": mean(scores(Weights(model=folder / MERGED_GGUF), windows)),
     }
 
 
-def _peft_loss(model: Any, window: list[int]) -> np.ndarray:
+def peft_loss(model: Any, window: list[int]) -> np.ndarray:
+    """-log p of each token but the first, nats."""
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([window])).logits[0, :-1].double()
     losses = torch.nn.functional.cross_entropy(logits, torch.tensor(window[1:]), reduction="none")
     return losses.numpy()
 
 
-def _scores(weights: Weights, windows: Sequence[list[int]]) -> list[np.ndarray]:
+def scores(weights: Weights, windows: Sequence[list[int]]) -> list[np.ndarray]:
+    """The same by llama.cpp, of each window."""
+
     async def run() -> list[np.ndarray]:
         engine = LocalEngine(EngineSettings(threads=THREADS))
         try:
@@ -185,7 +188,8 @@ def _scores(weights: Weights, windows: Sequence[list[int]]) -> list[np.ndarray]:
     return asyncio.run(run())
 
 
-def _mean(losses: Sequence[np.ndarray]) -> float:
+def mean(losses: Sequence[np.ndarray]) -> float:
+    """Nats a token."""
     return round(float(np.concatenate(list(losses)).mean()), 5)
 
 

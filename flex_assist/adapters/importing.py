@@ -57,9 +57,7 @@ def import_folder(folder: Path, base: Path, registry: Registry) -> AdapterVersio
         ExportError: It is an adapter of another base, or of a form that cannot be served.
         ModelError: The weights are damaged.
     """
-    for name in (PEFT_WEIGHTS, PEFT_CONFIG, FILE_NAME):
-        _check_file(folder / name)
-    found = _told(folder)
+    found = told(folder)
     if digest(base) != found.base_sha256:
         raise ExportError(
             f"{str(folder)!r} is an adapter of {found.base_model} with the sha256 "
@@ -77,8 +75,14 @@ def import_folder(folder: Path, base: Path, registry: Registry) -> AdapterVersio
         shutil.rmtree(staged, ignore_errors=True)
 
 
-def _told(folder: Path) -> Manifest:
-    """The manifest, with digests of what is to be taken in."""
+def told(folder: Path) -> Manifest:
+    """What a folder's manifest says; it must have digests of what is to be taken in.
+
+    Raises:
+        DataError: A file is missing, is a link, or is damaged.
+    """
+    for name in (PEFT_WEIGHTS, PEFT_CONFIG, FILE_NAME):
+        _check_file(folder / name)
     found = manifests.read(folder)
     artefacts: object = found.artefacts
     known = isinstance(artefacts, dict) and isinstance(found.details, dict)

@@ -79,14 +79,15 @@ def import_adapter(
     as_json: AsJson = False,
 ) -> None:
     """Take in an adapter; `adapters activate` lets it answer."""
-    from flex_assist.adapters.importing import import_folder, import_gguf
-    from flex_assist.adapters.manifest import read
+    from flex_assist.adapters.importing import import_folder, import_gguf, told
 
     registry = _registry(repo)
+    if not source.exists():
+        raise ConfigError(f"there is no file or folder {str(source)!r}; check the path")
     if source.is_dir():
         if name is not None:
             raise ConfigError("--name is for a GGUF file; a folder says its name itself")
-        wanted = base or read(source).base_model
+        wanted = base or told(source).base_model
         made = import_folder(source, store.find(wanted).path, registry)
     else:
         if name is None:

@@ -10,8 +10,8 @@ from flex_assist.engine.local import LocalEngine
 from flex_assist.engine.protocol import Finished, GenerateRequest, TextPiece, Weights
 from flex_assist.errors import ExportError
 
-WINDOWS, WINDOW_TOKENS = 3, 160
-PROMPT_TOKENS, GREEDY_TOKENS = 64, 8
+WINDOWS, WINDOW_TOKENS = 2, 128
+PROMPT_TOKENS, GREEDY_TOKENS = 48, 8
 # Nats a token. Rounding to Q8_0 moves a loss by less than 0.01.
 MOST_APART = 0.05
 # What vocabularies split differently where one is not the other's.

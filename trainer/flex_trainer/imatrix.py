@@ -25,7 +25,7 @@ from flex_trainer.corpus import Encode
 ROW_TOKENS = 256
 # Rows out of ten that are the user's own code.
 OWN_OF_TEN = 7
-MOST_TOKENS = 20 * ROW_TOKENS
+MOST_TOKENS = 10 * ROW_TOKENS
 MOST_SECONDS = 20.0
 # Prose and code that come with every Python: read as text, nothing of it runs.
 PROSE = Path(pydoc_data.__path__[0]) / "topics.py"

@@ -284,8 +284,12 @@ def test_by_the_command_line(
     done = run("import", out)
     assert done.exit_code == 0, done.output
     name = f"python/{version.manifest.version}"
+    made = registry.get(*name.split("/"))
     assert done.stdout.splitlines()[0] == name
     done = run("export", name, str(tmp_path / "gguf"), "--type", "Q5_K_M", "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["survival"]["mean"] > 0.3
-    assert isinstance(run("import", str(version.lora)).exception, ConfigError)
+    assert isinstance(run("import", str(made.lora)).exception, ConfigError)
+    assert "there is no file" in str(run("import", out + "x").exception)
+    done = run("import", str(made.lora), "--name", "go", "--json")
+    assert json.loads(done.stdout)["name"] == "go"

@@ -1,5 +1,8 @@
 """``flex-assist adapters export`` and ``import``."""
 
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -49,7 +52,8 @@ def export_adapter(
         others=others,
         force=force,
     )
-    made = export(order)
+    with _bar(f"{found.manifest.name} as {kind}") as progress:
+        made = export(order, progress)
     if as_json:
         print_json(
             {
@@ -100,6 +104,21 @@ def import_adapter(
         return
     print(printable(f"{manifest.name}/{manifest.version}"))
     say(f"let it answer by `flex-assist adapters activate {manifest.name}/{manifest.version}`")
+
+
+@contextlib.contextmanager
+def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error, where that is a terminal, for as long as tensors are quantized."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not _is_terminal()) as bars:
+        task = bars.add_task(what, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+def _is_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def _found(registry: Registry, name: str) -> AdapterVersion:

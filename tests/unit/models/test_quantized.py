@@ -122,3 +122,17 @@ def test_a_damaged_base_leaves_nothing(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError):
         write_model(base, target)
     assert list(tmp_path.iterdir()) == [base]
+
+
+@pytest.mark.parametrize("size", [np.nan, np.inf, -np.inf, 1e30])
+@pytest.mark.parametrize("kind", [Q8_0, F16])
+def test_what_is_no_number_is_refused(
+    tiny: Path, tmp_path: Path, size: float, kind: gguf.GGMLQuantizationType
+) -> None:
+    update = np.zeros((64, 64), np.float32)
+    update[5, 7] = size
+    with pytest.raises(ExportError, match=r"'blk\.1\.attn_q\.weight' is too large or no number"):
+        write_model(
+            tiny, tmp_path / "out.gguf", {"blk.1.attn_q.weight": lambda at: update[at]}, kind=kind
+        )
+    assert list(tmp_path.iterdir()) == []

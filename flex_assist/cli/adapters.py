@@ -8,7 +8,7 @@ import typer
 
 from flex_assist.adapters import explain
 from flex_assist.adapters.registry import AdapterVersion, Registry
-from flex_assist.cli import adapters_route
+from flex_assist.cli import adapters_export, adapters_route
 from flex_assist.cli.output import JSON_HELP, print_json, print_table, printable
 from flex_assist.complete.root import root_of
 from flex_assist.errors import ConfigError, DataError
@@ -140,3 +140,5 @@ def _registry(repo: Path) -> Registry:
 
 
 app.command("route")(adapters_route.route)
+app.command("export")(adapters_export.export_adapter)
+app.command("import")(adapters_export.import_adapter)

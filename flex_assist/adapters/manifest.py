@@ -15,6 +15,8 @@ READABLE_FROM = 1
 FILE_NAME = "manifest.json"
 LORA_GGUF = "adapter.gguf"
 MERGED_GGUF = "merged-q8_0.gguf"
+IMATRIX_GGUF = "imatrix.gguf"
+PEFT_WEIGHTS, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 REPORT_HTML = "report.html"
 
 

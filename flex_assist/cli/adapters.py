@@ -8,7 +8,7 @@ import typer
 
 from flex_assist.adapters import explain
 from flex_assist.adapters.registry import AdapterVersion, Registry
-from flex_assist.cli import adapters_route, adapters_versions
+from flex_assist.cli import adapters_export, adapters_route, adapters_versions
 from flex_assist.cli.output import JSON_HELP, print_json, print_table, printable
 from flex_assist.complete.root import root_of
 from flex_assist.errors import ConfigError, DataError
@@ -148,3 +148,5 @@ app.command("route")(adapters_route.route)
 app.command("activate")(adapters_versions.activate)
 app.command("rollback")(adapters_versions.rollback)
 app.command("remove")(adapters_versions.remove)
+app.command("export")(adapters_export.export_adapter)
+app.command("import")(adapters_export.import_adapter)

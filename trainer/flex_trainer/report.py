@@ -18,13 +18,17 @@ from markupsafe import Markup
 from flex_assist.adapters.manifest import REPORT_HTML, Manifest
 from flex_assist.adapters.registry import made_at
 from flex_assist.files import write_text_atomically
-from flex_trainer import report_curves, report_files, report_measures
+from flex_trainer import gate_verdict, report_curves, report_files, report_measures
 from flex_trainer.report_examples import NO_EXAMPLES, Examples
 
 TEMPLATE = "report.html.j2"
 # Of a text in an example; models may write on and on.
 MOST_EXAMPLE_CHARACTERS = 2000
-VERDICTS = {"promoted": "promoted", "kept-base": "the base stays"}
+VERDICTS = {
+    gate_verdict.PROMOTED: "promoted",
+    gate_verdict.KEPT_BASE: "the base stays",
+    gate_verdict.KEPT_ACTIVE: "the version before stays",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -125,14 +125,16 @@ def make_adapter(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
 
     folder = tmp_path_factory.mktemp("adapters")
 
-    def make(name: str, seed: int, *, width: int = WIDTH, size: float = 0.3) -> Path:
+    def make(
+        name: str, seed: int, *, width: int = WIDTH, size: float = 0.3, layers: int = LAYERS
+    ) -> Path:
         random = np.random.default_rng(seed)
         path = folder / f"{name}.gguf"
         writer = gguf.GGUFWriter(path, "llama")
         writer.add_type("adapter")
         writer.add_string("adapter.type", "lora")
         writer.add_float32("adapter.lora.alpha", float(RANK))
-        for layer in range(LAYERS):
+        for layer in range(layers):
             a = random.normal(size=(RANK, width)).astype(np.float32) / width**0.5
             b = random.normal(size=(width, RANK)).astype(np.float32) * size
             writer.add_tensor(f"blk.{layer}.attn_q.weight.lora_a", a)

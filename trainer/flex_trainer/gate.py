@@ -39,7 +39,7 @@ from flex_trainer.gate_windows import (
 from flex_trainer.measurement import HoldOut, Infilling, Measurement, Pair, Rival
 
 # How much worse an adapter may be on generic code and on chat, in nats a token.
-CODE_BOUND, CHAT_BOUND = 0.15, 0.25
+CODE_BOUND, CHAT_BOUND = 0.2, 0.2
 # Costs of a plan, in prompt tokens: an adapter reads about 0.7 times as fast as the base.
 ADAPTER_COST = 1.0 + 1.0 / 0.7
 SPAN_PROMPTS = 2

@@ -1,5 +1,6 @@
 """What holds for every test: a home of its own, and no network."""
 
+import contextlib
 import ipaddress
 import itertools
 import os
@@ -115,6 +116,32 @@ def _promote(
     (staged / FILE_NAME).write_text(manifests.to_json(made))
     registry.publish(name, staged, made.version)
     return registry.activate(name, made.version)
+
+
+@pytest.fixture(scope="session")
+def one_layer_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The starter with the first of its layers only: it can be trained and served, fast."""
+    import gguf
+
+    from flex_assist.models import store
+    from flex_assist.models.gguf_file import open_gguf
+
+    path = tmp_path_factory.mktemp("base") / "one-layer.gguf"
+    reader = open_gguf(store.find("smollm2-135m").path)
+    with contextlib.closing(gguf.GGUFWriter(path, "llama")) as writer:
+        for name, field in reader.fields.items():
+            if name.startswith("GGUF.") or name == "general.architecture":
+                continue
+            value = 1 if name == "llama.block_count" else field.contents()
+            inner = field.types[-1] if len(field.types) > 1 else None
+            writer.add_key_value(name, value, field.types[0], sub_type=inner)
+        for tensor in reader.tensors:
+            if not tensor.name.startswith("blk.") or tensor.name.startswith("blk.0."):
+                writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,12 @@
 """The gate through llama.cpp: adapters that change nothing, or wreck the model."""
 
 import asyncio
-import contextlib
 import json
 import shutil
 import tempfile
 import time
 from pathlib import Path
 
-import gguf
 import pytest
 
 from flex_assist.adapters.manifest import LORA_GGUF
@@ -16,9 +14,7 @@ from flex_assist.config import CompletionSettings, EngineSettings, Settings
 from flex_assist.engine.local import LocalEngine
 from flex_assist.evaluate.metrics import edit_similarity
 from flex_assist.locations import locate
-from flex_assist.models import store
 from flex_assist.models.fim import FimTokens
-from flex_assist.models.gguf_file import open_gguf
 from flex_assist.repository.documents import Document
 from flex_trainer import gate_verdict
 from flex_trainer.gate import Active, Candidate, Gate, GatePlan
@@ -32,7 +28,6 @@ SETTINGS = Settings(
     completion=CompletionSettings(max_tokens=4),
 )
 FIM = FimTokens(suffix_id=11, prefix_id=12, middle_id=13, end_id=0)
-LAYERS = 1
 PLAN = GatePlan(window_tokens=1200, spans=5, window_length=100)
 
 
@@ -47,31 +42,10 @@ def document(number: int) -> Document:
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def shallow(tmp_path_factory) -> Path:
-    """The starter with the first of its layers only: chat and vocabulary are the same."""
-    path = tmp_path_factory.mktemp("base") / "shallow.gguf"
-    reader = open_gguf(store.find("smollm2-135m").path)
-    with contextlib.closing(gguf.GGUFWriter(path, "llama")) as writer:
-        for name, field in reader.fields.items():
-            if name.startswith("GGUF.") or name == "general.architecture":
-                continue
-            value = LAYERS if name == "llama.block_count" else field.contents()
-            inner = field.types[-1] if len(field.types) > 1 else None
-            writer.add_key_value(name, value, field.types[0], sub_type=inner)
-        for tensor in reader.tensors:
-            if not tensor.name.startswith("blk.") or int(tensor.name.split(".")[1]) < LAYERS:
-                writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-    return path
-
-
 @pytest.fixture
 def adapter(make_adapter):
     """By how much it changes the model."""
-    return lambda size: make_adapter(f"of-{size}", 3, size=size, layers=LAYERS)
+    return lambda size: make_adapter(f"of-{size}", 3, size=size, layers=1)
 
 
 class SlowEngine(LocalEngine):
@@ -106,13 +80,13 @@ async def measured(
         await engine.close()
 
 
-async def test_an_adapter_that_changes_nothing_is_not_promoted(shallow, adapter):
+async def test_an_adapter_that_changes_nothing_is_not_promoted(one_layer_base, adapter):
     nothing = adapter(0.0)
     active = Active(
         version="20260101T000000Z-0000", adapter=Candidate(lora=nothing, fim=FIM),
         seen=frozenset({"0", "1"}),
     )  # fmt: skip
-    found = await measured(shallow, nothing, limit(3600.0), active=active)
+    found = await measured(one_layer_base, nothing, limit(3600.0), active=active)
     assert found.window_tokens >= PLAN.window_tokens
     assert found.windows > LEAST_WINDOWS
     assert found.spans == PLAN.spans
@@ -177,8 +151,10 @@ def check_examples(found: Measurement) -> None:
     assert "step_" not in kept
 
 
-async def test_without_time_the_least_is_measured_and_shows_a_wrecked_adapter(shallow, adapter):
-    found = await measured(shallow, adapter(30.0), limit(-1.0))
+async def test_without_time_the_least_is_measured_and_shows_a_wrecked_adapter(
+    one_layer_base, adapter
+):
+    found = await measured(one_layer_base, adapter(30.0), limit(-1.0))
     assert (found.windows, found.spans) == (LEAST_WINDOWS, LEAST_SPANS)
     assert [one.texts for one in found.drift.values()] == [LEAST_TEXTS, LEAST_TEXTS]
     assert found.edit_similarity_ci95 is None
@@ -187,8 +163,8 @@ async def test_without_time_the_least_is_measured_and_shows_a_wrecked_adapter(sh
     assert not gate_verdict.judge(found).promoted
 
 
-async def test_on_a_slow_machine_it_ends_when_it_must_and_promotes_nothing(shallow, adapter):
-    found = await measured(shallow, adapter(0.0), limit(1.0, 2.0), slow=True)
+async def test_on_a_slow_machine_it_ends_when_it_must_and_promotes_nothing(one_layer_base, adapter):
+    found = await measured(one_layer_base, adapter(0.0), limit(1.0, 2.0), slow=True)
     # What was begun is ended, and one of each kind is measured at the least.
     assert 1 <= found.windows < LEAST_WINDOWS
     assert [one.texts for one in found.drift.values()] == [1, 1]

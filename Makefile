@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .DEFAULT_GOAL := help
 .PHONY: help setup editors demo test check fix unit e2e bench wheel clean
 .PHONY: bars-mining bars-prefilter bars-hostile bars-canary bars-adapt bars-chat bars-retrieval bars-route
-.PHONY: bars-parity bars-export bars-startup bars-small bars-polyglot bars-train bars-optimizers bars-kill bars-kill-export bars-plan bars-recipe bars-joint bench-gpu
+.PHONY: bars-parity bars-export bars-architectures bars-startup bars-small bars-polyglot bars-train bars-optimizers bars-kill bars-kill-export bars-plan bars-recipe bars-joint bench-gpu
 
 help: ## show this
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -56,6 +56,9 @@ bars-parity: setup ## PEFT, LoRA GGUF and merged GGUF agree (3 min) -> docs/bars
 
 bars-export: setup ## forms, survival, imatrix, seconds and memory (12 min), BARS='--version FOLDER' -> docs/bars/export.json
 	$(BIN)/python -W ignore tests/benchmarks/exporting.py $(BARS)
+
+bars-architectures: setup ## six families against llama.cpp (1 min) -> docs/bars/architectures.json
+	$(BIN)/python -W ignore tests/benchmarks/architectures.py
 
 bars-startup: setup ## --help and initialize (1 min) -> docs/bars/startup.json
 	$(BIN)/python tests/benchmarks/startup.py

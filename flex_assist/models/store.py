@@ -1,5 +1,6 @@
 """Where the files of base models are, and the form in which they are served."""
 
+import functools
 import hashlib
 import json
 from dataclasses import dataclass
@@ -74,6 +75,16 @@ def serving_path(base: str, locations: Locations) -> Path:
     private_directory(locations.models)
     write_model(model.path, target)
     return target
+
+
+@functools.cache
+def _known(path: Path, stamp: str, locations: Locations) -> str:
+    return sha256(path, locations)
+
+
+def known_sha256(path: Path, locations: Locations) -> str:
+    """As ``sha256``, but read only once a process, and again when the file has changed."""
+    return _known(path, _stamp(path), locations)
 
 
 def sha256(path: Path, locations: Locations) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from flex_assist.adapters import integrity, quota
 from flex_assist.adapters import manifest as manifests
 from flex_assist.adapters.manifest import LORA_GGUF, MERGED_GGUF, Manifest
 from flex_assist.adapters.registry import new_version
@@ -232,14 +233,15 @@ class AdapterJob:
                 ),
                 "export": exported,
             },
-            artefacts=export.digests(staged),
+            artefacts=(digests := export.digests(staged)),
+            sizes=integrity.sizes(staged, list(digests)),
             parent=self._parent.version if self._parent else None,
         )
         self._describe(staged, manifest, measured.examples)
-        published = shop.registry.publish(name, staged, version)
         if measured.helps:
             shop.listen(Event(phase="promote", language=name))
-            shop.registry.activate(name, version)
+        published = shop.registry.publish(name, staged, version, activate=measured.helps)
+        self._tidy(version)
         return {
             "version": published.manifest.version,
             "promoted": measured.helps,
@@ -247,6 +249,19 @@ class AdapterJob:
             "metrics": measured.figures(),
             "training_s": progress.seconds,
         }
+
+    def _tidy(self, version: str) -> None:
+        """Keep the repository's adapters within their disk space, and say what went."""
+        shop, name = self._shop, self._task.name
+        most_mb = shop.settings.storage.adapters_mb
+        removed, left_mb = quota.enforce(shop.registry, most_mb, (name, version))
+        if removed:
+            gone = ", ".join("/".join(key) for key in removed)
+            note = f"removed to stay within storage.adapters_mb = {most_mb}: {gone}"
+            shop.listen(Event(phase="promote", language=name, note=note))
+        if left_mb > most_mb:
+            note = f"the adapters that are needed take {left_mb} MB, more than {most_mb} MB"
+            shop.listen(Event(phase="promote", language=name, note=note))
 
     def _describe(self, staged: Path, manifest: Manifest, examples: Examples) -> None:
         """Write the manifest, and the report for people.

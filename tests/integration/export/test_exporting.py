@@ -210,7 +210,7 @@ BROKEN: list[tuple[Any, type[FlexAssistError], str]] = [
     (lambda f: configured(f, r="4"), ExportError, "cannot be served"),
     (lambda f: configured(f, lora_alpha=float("inf")), ExportError, "lora_alpha is inf"),
     (lambda f: configured(f, r=8), ExportError, "does not fit the base"),
-    (lambda f: manifested(f, schema=99), DataError, "newer version"),
+    (lambda f: manifested(f, schema=99, readable_from=99), DataError, "newer version"),
     (lambda f: manifested(f, base_sha256="0" * 64), ExportError, "not of .*give its base"),
     (lambda f: manifested(f, name="../../x"), ConfigError, "cannot be an adapter's name"),
     (lambda f: manifested(f, version="../x"), DataError, "cannot be a version"),

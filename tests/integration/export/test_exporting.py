@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from flex_assist.adapters.exporting import FORMATS, Order, export
 from flex_assist.adapters.importing import import_folder, import_gguf
 from flex_assist.adapters.registry import AdapterVersion, Registry
-from flex_assist.cli.main import build
+from flex_assist.cli.adapters import app
 from flex_assist.errors import ConfigError, DataError, ExportError, FlexAssistError, ModelError
 from flex_assist.models.gguf_file import field, open_gguf
 from flex_trainer import base_model
@@ -268,9 +268,7 @@ def test_by_the_command_line(
     version: AdapterVersion, base: Path, tmp_path: Path, repository: Path, registry: Registry
 ) -> None:
     def run(*arguments: str) -> Any:
-        return CliRunner().invoke(
-            build(), ["adapters", *arguments, "--repo", str(repository), "--base", str(base)]
-        )
+        return CliRunner().invoke(app, [*arguments, "--repo", str(repository), "--base", str(base)])
 
     out = str(tmp_path / "out")
     done = run("export", "python", out, "--format", "peft", "--json")

@@ -145,8 +145,8 @@ def _registry(repo: Path) -> Registry:
 
 
 app.command("route")(adapters_route.route)
-app.command("export")(adapters_export.export_adapter)
-app.command("import")(adapters_export.import_adapter)
 app.command("activate")(adapters_versions.activate)
 app.command("rollback")(adapters_versions.rollback)
 app.command("remove")(adapters_versions.remove)
+app.command("export")(adapters_export.export_adapter)
+app.command("import")(adapters_export.import_adapter)

@@ -203,7 +203,7 @@ def _half_bytes(base: Path) -> int:
 
 
 def _note(order: Order, survival: dict[str, Any]) -> str:
-    kept = f"{survival['mean']:.2f} of the update is in it"
+    kept = f"what was learnt is in it with a cosine of {survival['mean']:.2f}"
     if order.kind in FOUR_BITS:
         return f"{kept}: for programs that need 4 bits; {SERVED_TYPE} answers better"
     return kept

@@ -146,12 +146,14 @@ def _publish(staged: Path, found: Manifest, base: Path, registry: Registry) -> A
     if (staged / IMATRIX_GGUF).is_file():
         read_importance(staged / IMATRIX_GGUF)
     reason = f"imported, not measured here{f'; there: {found.reason}' if found.reason else ''}"
+    made = sorted(staged.iterdir())
     known = replace(
         found,
         verdict=IMPORTED,
         reason=reason,
         details={**found.details, "export": {"forms": {MERGED_GGUF: served}}},
-        artefacts={path.name: digest(path) for path in sorted(staged.iterdir())},
+        artefacts={path.name: digest(path) for path in made},
+        sizes={path.name: path.stat().st_size for path in made},
     )
     (staged / FILE_NAME).write_text(manifests.to_json(known))
     for path in staged.iterdir():

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from flex_assist.adapters.exporting import FORMATS, Order, export
 from flex_assist.adapters.importing import import_folder, import_gguf
 from flex_assist.adapters.registry import AdapterVersion, Registry
-from flex_assist.cli.main import build
+from flex_assist.cli.adapters import app
 from flex_assist.errors import ConfigError, DataError, ExportError, FlexAssistError, ModelError
 from flex_assist.models.gguf_file import field, open_gguf
 from flex_trainer import base_model
@@ -210,7 +210,7 @@ BROKEN: list[tuple[Any, type[FlexAssistError], str]] = [
     (lambda f: configured(f, r="4"), ExportError, "cannot be served"),
     (lambda f: configured(f, lora_alpha=float("inf")), ExportError, "lora_alpha is inf"),
     (lambda f: configured(f, r=8), ExportError, "does not fit the base"),
-    (lambda f: manifested(f, schema=99), DataError, "newer version"),
+    (lambda f: manifested(f, schema=99, readable_from=99), DataError, "newer version"),
     (lambda f: manifested(f, base_sha256="0" * 64), ExportError, "not of .*give its base"),
     (lambda f: manifested(f, name="../../x"), ConfigError, "cannot be an adapter's name"),
     (lambda f: manifested(f, version="../x"), DataError, "cannot be a version"),
@@ -268,9 +268,7 @@ def test_by_the_command_line(
     version: AdapterVersion, base: Path, tmp_path: Path, repository: Path, registry: Registry
 ) -> None:
     def run(*arguments: str) -> Any:
-        return CliRunner().invoke(
-            build(), ["adapters", *arguments, "--repo", str(repository), "--base", str(base)]
-        )
+        return CliRunner().invoke(app, [*arguments, "--repo", str(repository), "--base", str(base)])
 
     out = str(tmp_path / "out")
     done = run("export", "python", out, "--format", "peft", "--json")

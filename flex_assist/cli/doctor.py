@@ -17,7 +17,7 @@ from flex_assist import __version__, config
 from flex_assist.cli.output import JSON_HELP, print_json
 from flex_assist.errors import FlexAssistError
 from flex_assist.locations import Locations, locate
-from flex_assist.models import store
+from flex_assist.models import installed, store
 
 EXTRAS = {"train": ("torch", "peft"), "lsp": ("pygls",), "tui": ("textual",)}
 LEAST_FREE_GB = 2.0
@@ -58,6 +58,8 @@ def examine(locations: Locations) -> Iterator[Check]:
     )
     yield _attempt("settings", lambda: f"read, base model {config.load(locations).model.base}")
     yield _attempt("base model", lambda: str(store.find(config.load(locations).model.base).path))
+    for name, fault in installed.faults(locations):
+        yield Check(name=f"model {name}", ok=False, found="cannot be used", advice=fault)
     yield _attempt("engine", lambda: _engine(config.load(locations).model.base))
     for extra, packages in EXTRAS.items():
         missing = [name for name in packages if importlib.util.find_spec(name) is None]

@@ -1,6 +1,7 @@
 """``flex-assist models``: base models."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -96,17 +97,22 @@ def pull(
 
 @app.command("add")
 def add(
-    path: Annotated[Path, typer.Argument(help="a GGUF file; it stays where it is")],
-    name: Annotated[str | None, typer.Option(help="default: the file's name")] = None,
+    path: Annotated[
+        Path,
+        typer.Argument(help="a GGUF file, which stays where it is, or a Hugging Face folder"),
+    ],
+    name: Annotated[str | None, typer.Option(help="default: the name of the file")] = None,
     as_json: AS_JSON = False,
 ) -> None:
-    """Make a GGUF file of yours known by a name."""
-    from flex_assist.models.installed import add_file
-
+    """Make a model of yours known by a name. A folder is converted to a GGUF file."""
+    locations = locate()
     chosen = name or name_of(path.name).lower()
     if chosen in catalogue():
         raise ConfigError(f"{chosen!r} is a name of the catalogue; give another --name")
-    model = add_file(path, chosen, locate())
+    if path.is_dir():
+        model = installed.add_folder(path, chosen, locations, _encoder)
+    else:
+        model = installed.add_file(path, chosen, locations)
     if as_json:
         print_json(asdict(model))
     else:
@@ -121,6 +127,12 @@ def remove(name: NAME, as_json: AS_JSON = False) -> None:
         print_json({"name": name, "freed_bytes": freed})
     else:
         print(f"{name} is forgotten, {_size(freed)} freed")
+
+
+def _encoder(path: Path) -> Callable[[str], list[int]]:
+    from flex_assist.engine.llama import Model
+
+    return Model.load(path, vocab_only=True).tokenize
 
 
 def _described(name: str, locations: Locations) -> dict[str, Any]:

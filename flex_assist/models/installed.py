@@ -7,7 +7,7 @@ refused: adapters are made for exactly one base.
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from flex_assist.models.digests import sha256
 
 SCHEMA = 1
 RECORD, GGUF_FILE = "model.json", "model.gguf"
+Encoder = Callable[[Path], Callable[[str], list[int]]]
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -153,12 +154,7 @@ def add_file(path: Path, name: str, locations: Locations) -> InstalledModel:
     # Imported here: front ends look models up without numpy.
     from flex_assist.models.gguf_file import architecture, field, open_gguf
 
-    place = folder(name, locations)
-    if (place / RECORD).is_file():
-        raise ConfigError(
-            f"there is a model {name!r} already; give another --name, or run "
-            f"`flex-assist models remove {name}` before"
-        )
+    _check_free(name, locations)
     real = path.resolve()
     reader = open_gguf(real)
     kind = field(reader, "general.type", "model")
@@ -176,3 +172,38 @@ def add_file(path: Path, name: str, locations: Locations) -> InstalledModel:
     )
     record(model, locations)
     return model
+
+
+def add_folder(path: Path, name: str, locations: Locations, encoder: Encoder) -> InstalledModel:
+    """Convert a Hugging Face folder to a GGUF file of the product's own, and remember that.
+
+    Args:
+        encoder: Makes what turns text into token ids from a GGUF file.
+
+    Raises:
+        ConfigError: The name is taken or cannot be one.
+        ModelError: The folder is damaged or not supported.
+    """
+    from flex_assist.models.hf_folder import LLAMA, convert
+
+    _check_free(name, locations)
+    target = folder(name, locations) / GGUF_FILE
+    convert(path, target, encoder)
+    model = InstalledModel(
+        name=name,
+        path=target,
+        sha256=sha256(target, locations),
+        size_bytes=target.stat().st_size,
+        source=f"converted from {path.resolve()}",
+        architecture=LLAMA,
+    )
+    record(model, locations)
+    return model
+
+
+def _check_free(name: str, locations: Locations) -> None:
+    if (folder(name, locations) / RECORD).is_file():
+        raise ConfigError(
+            f"there is a model {name!r} already; give another --name, or run "
+            f"`flex-assist models remove {name}` before"
+        )

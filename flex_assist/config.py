@@ -185,6 +185,17 @@ class ChatSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StorageSettings:
+    """What is kept on the disk."""
+
+    adapters_mb: int = setting(
+        20000,
+        "most MB for the adapters of a repository; beyond, the oldest inactive versions go",
+        low=1,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All settings of one run."""
 
@@ -196,6 +207,7 @@ class Settings:
     training: TrainingSettings = TrainingSettings()
     watch: WatchSettings = WatchSettings()
     chat: ChatSettings = ChatSettings()
+    storage: StorageSettings = StorageSettings()
 
 
 def sections() -> dict[str, type]:

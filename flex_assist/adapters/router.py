@@ -13,8 +13,9 @@ from flex_assist.adapters import routes
 from flex_assist.adapters.registry import AdapterVersion, Registry
 from flex_assist.adapters.routes import BASE, PLUS, SHARED, Candidate, MeasuredRoute, RouteTable
 from flex_assist.engine.protocol import Weights
-from flex_assist.errors import ConfigError, DataError
+from flex_assist.errors import ConfigError, DataError, FlexAssistError
 from flex_assist.locations import Locations
+from flex_assist.models import store
 from flex_assist.models.fim import FimTokens
 from flex_assist.models.store import name_of
 
@@ -62,7 +63,9 @@ class Router:
 
     def __init__(self, locations: Locations, root: Path | None, base_model: str | None = None):
         self._registry = Registry(locations, root) if root is not None else None
-        self._base_model = name_of(base_model) if base_model else None
+        self._locations = locations
+        self._base, self._base_model = base_model, name_of(base_model) if base_model else None
+        self._base_file: Path | None = None
         self._read: tuple[tuple[int, int, int], RouteTable | DataError] | None = None
         self._known: dict[tuple[tuple[str, str | None], ...], dict[str, str]] = {}
 
@@ -126,10 +129,8 @@ class Router:
         if shared and language in shared.manifest.languages:
             reason = f"{language} has little code here and shares an adapter"
             return _of(SHARED, (shared,), reason)
-        if self._registry.is_damaged(language):
-            reason = f"the adapter of {language} is damaged; run `flex-assist adapt` again"
-            return Route(name=BASE, reason=reason)
-        return Route(name=BASE, reason=f"no adapter was promoted for {language}")
+        reason = self._fault(language) or f"no adapter was promoted for {language}"
+        return Route(name=BASE, reason=reason)
 
     def _measured(self, language: str) -> tuple[MeasuredRoute | None, str]:
         """What the table says of a language; or None, and why it does not count, if that is odd."""
@@ -187,6 +188,8 @@ class Router:
         found = self._to(name, "it was asked for by name") if name != BASE else None
         if found is None:
             known = ", ".join(self.names()) or "none yet; run `flex-assist adapt`"
+            if wrong := self._fault(name):
+                raise ConfigError(f"{wrong}; active here: {known}")
             raise ConfigError(f"there is no active adapter {name!r}; active here: {known}")
         return found
 
@@ -200,7 +203,38 @@ class Router:
         found = self._registry.active(name) if self._registry else None
         if found and self._base_model and found.manifest.base_model != self._base_model:
             return None
-        return found
+        return None if found and self._is_of_another_base(found) else found
+
+    def _is_of_another_base(self, adapter: AdapterVersion) -> bool:
+        """Whether the base has the name that an adapter was made for, but is another file."""
+        wanted = adapter.manifest.base_sha256
+        if not wanted or self._base is None:
+            return False
+        try:
+            self._base_file = self._base_file or store.find(self._base).path
+            return store.known_sha256(self._base_file, self._locations) != wanted
+        # Whoever loads it says what is wrong with it.
+        except (FlexAssistError, OSError):
+            return False
+
+    def _fault(self, name: str) -> str | None:
+        """Why an adapter that is to be active does not answer, for people; None if it may."""
+        if self._registry is None:
+            return None
+        if wrong := self._registry.fault(name):
+            return (
+                f"the adapter of {name} is damaged ({wrong}); see `flex-assist doctor`, or run "
+                "`flex-assist adapt` again"
+            )
+        found = self._registry.active(name)
+        named = found and found.manifest.base_model == self._base_model
+        if found and named and self._is_of_another_base(found):
+            return (
+                f"the adapter of {name} was made for another file of the name "
+                f"{self._base_model!r} (sha256 {found.manifest.base_sha256[:16]}…); run "
+                "`flex-assist adapt` again"
+            )
+        return None
 
 
 def _of(name: str, adapters: tuple[AdapterVersion, ...], reason: str) -> Route:

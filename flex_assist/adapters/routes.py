@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from flex_assist.adapters.registry import NAME, VERSION
+from flex_assist.adapters.schema import upgraded
 from flex_assist.errors import DataError
 from flex_assist.files import write_json_atomically
 from flex_assist.language import BY_NAME, LANGUAGES
 
 FILE_NAME = "routes.json"
 SCHEMA = 1
+# The least schema whose readers can use what is written now.
+READABLE_FROM = 1
 BASE = "base"
 SHARED = "shared"
 # Joins the names of adapters that are added.
@@ -92,27 +95,23 @@ def adapters_for(language: str) -> tuple[str, ...]:
 
 def write(table: RouteTable, folder: Path) -> None:
     """Replace the table in a repository's folder of adapters."""
-    write_json_atomically(folder / FILE_NAME, {"schema": SCHEMA, **asdict(table)})
+    write_json_atomically(
+        folder / FILE_NAME, {"schema": SCHEMA, "readable_from": READABLE_FROM, **asdict(table)}
+    )
 
 
 def read(folder: Path) -> RouteTable | None:
     """The table in a repository's folder of adapters; None without one.
 
     Raises:
-        DataError: It is damaged, or of a newer schema.
+        DataError: It is damaged; TooNewError if only newer readers understand it.
     """
     path = folder / FILE_NAME
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
         record = _typed(json.loads(data) if len(data) <= MAX_FILE_BYTES else None, dict)
-        schema = _typed(record.get("schema"), int)
-        if schema > SCHEMA:
-            raise DataError(
-                f"{path} was written by a newer version (schema {schema}); update, or run "
-                "`flex-assist adapt` again"
-            )
-        return _table(record)
+        return _table(upgraded(record, SCHEMA, {}, path))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:

@@ -8,7 +8,7 @@ import typer
 
 from flex_assist.adapters import explain
 from flex_assist.adapters.registry import AdapterVersion, Registry
-from flex_assist.cli import adapters_route
+from flex_assist.cli import adapters_export, adapters_route, adapters_versions
 from flex_assist.cli.output import JSON_HELP, print_json, print_table, printable
 from flex_assist.complete.root import root_of
 from flex_assist.errors import ConfigError, DataError
@@ -50,6 +50,9 @@ def show(
     report: Annotated[
         bool, typer.Option("--report", help="print only where the report for people is")
     ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="first compare all files with their digests")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what is known of an adapter: by default of its active version.
@@ -65,6 +68,8 @@ def show(
         raise ConfigError(f"there is no active adapter {name!r}; adapters here: {known}")
     if explained is not None:
         found = explained.adapter
+    if verify and found is not None:
+        registry.checked(found.folder.parent.name, found.folder.name)
     if report:
         print(_report_of(name, found))
         return
@@ -140,3 +145,8 @@ def _registry(repo: Path) -> Registry:
 
 
 app.command("route")(adapters_route.route)
+app.command("activate")(adapters_versions.activate)
+app.command("rollback")(adapters_versions.rollback)
+app.command("remove")(adapters_versions.remove)
+app.command("export")(adapters_export.export_adapter)
+app.command("import")(adapters_export.import_adapter)

@@ -1,5 +1,6 @@
 """Digests of large files, computed once."""
 
+import functools
 import hashlib
 import json
 from pathlib import Path
@@ -21,6 +22,16 @@ def sha256(path: Path, locations: Locations) -> str:
 def remember(path: Path, digest: str, locations: Locations) -> None:
     """Keep a digest that was just computed of the file's content."""
     write_json_atomically(_memory(locations), {**_known(locations), _key(path): digest})
+
+
+@functools.cache
+def _of_stamp(path: Path, stamp: str, locations: Locations) -> str:
+    return sha256(path, locations)
+
+
+def known_sha256(path: Path, locations: Locations) -> str:
+    """As ``sha256``, but read only once a process, and again when the file has changed."""
+    return _of_stamp(path, stamp(path), locations)
 
 
 def sha256_now(path: Path) -> str:

@@ -22,7 +22,7 @@ from flex_assist.models.hf_tokenizer import (
     read_tokenizer,
     reference,
 )
-from flex_assist.models.safetensors_file import StoredTensor, open_folder
+from flex_assist.models.safetensors_folder import StoredTensor, open_folder
 
 # Keys of config.json that change what is computed, with the values that are as usual.
 USUAL = {

@@ -7,9 +7,9 @@ from flex_assist.errors import ConfigError
 from flex_assist.locations import Locations, locate, private_directory
 from flex_assist.models import installed
 from flex_assist.models.catalogue import CatalogueEntry, catalogue, packaged_file
-from flex_assist.models.digests import sha256, stamp
+from flex_assist.models.digests import known_sha256, sha256, stamp
 
-__all__ = ["BaseModel", "find", "name_of", "serving_path", "sha256"]
+__all__ = ["BaseModel", "find", "known_sha256", "name_of", "serving_path", "sha256"]
 
 GGUF_ENDING = ".gguf"
 

@@ -105,14 +105,16 @@ def test_the_version_is_whole_and_explains_itself(adapted, repository):
     record = json.loads(shown.stdout)
     folder = Path(record["folder"])
     names = {path.name for path in folder.iterdir()}
+    merged = record["details"]["export"]["forms"]["merged-q8_0.gguf"]
+    assert merged["kept"] == (merged["survival"]["mean"] >= 0.9)
     assert names == {
         "adapter.gguf",
         "adapter_config.json",
         "adapter_model.safetensors",
+        "imatrix.gguf",
         "manifest.json",
-        "merged-q8_0.gguf",
         "report.html",
-    }
+    } | ({"merged-q8_0.gguf"} if merged["kept"] else set())
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
     # The report shows the digests, and so has none of its own.
     assert set(record["artefacts"]) == names - {"manifest.json", "report.html"}

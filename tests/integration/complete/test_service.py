@@ -152,7 +152,9 @@ async def test_the_region_of_the_cursor_decides(
 async def test_a_damaged_adapter_does_not_cost_the_completion(
     locations: Locations, tmp_path: Path, promote: Callable[..., AdapterVersion]
 ) -> None:
-    promote(Registry(locations, tmp_path), write=lambda path: path.write_bytes(b"GGUF" + bytes(60)))
+    promote(
+        Registry(locations, tmp_path), write=lambda path: path.write_bytes(b"GGUF\3" + bytes(63))
+    )
     engine = LocalEngine(SETTINGS.engine)
     service = CompletionService(
         engine=engine, settings=SETTINGS, locations=locations, root=tmp_path

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from flex_assist.adapters.manifest import PEFT_WEIGHTS
 from flex_assist.adapters.registry import Registry
 from flex_assist.config import ModelSettings, Settings
 from flex_assist.locations import locate, repository_id
@@ -13,7 +14,6 @@ from flex_trainer import plan
 from flex_trainer.adapt import AdaptOptions, adapt
 from flex_trainer.checkpoint import STATE_FILE
 from flex_trainer.events import Event
-from flex_trainer.export import PEFT_WEIGHTS
 from flex_trainer.recipe import Recipe
 from flex_trainer.stage import Interrupted
 

@@ -184,18 +184,18 @@ def add_folder(path: Path, name: str, locations: Locations, encoder: Encoder) ->
         ConfigError: The name is taken or cannot be one.
         ModelError: The folder is damaged or not supported.
     """
-    from flex_assist.models.hf_folder import LLAMA, convert
+    from flex_assist.models.hf_folder import convert
 
     _check_free(name, locations)
     target = folder(name, locations) / GGUF_FILE
-    convert(path, target, encoder)
+    family = convert(path, target, encoder)
     model = InstalledModel(
         name=name,
         path=target,
         sha256=sha256(target, locations),
         size_bytes=target.stat().st_size,
         source=f"converted from {path.resolve()}",
-        architecture=LLAMA,
+        architecture=family,
     )
     record(model, locations)
     return model

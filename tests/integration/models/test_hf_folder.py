@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
 from flex_assist.engine.llama import Model
 from flex_assist.errors import ModelError
@@ -52,19 +52,20 @@ def write_tokenizer(folder: Path, pattern: str = QWEN2) -> int:
     return int(tokenizer.get_vocab_size())
 
 
-@pytest.fixture(scope="module", params=[torch.bfloat16, torch.float32], ids=["bf16", "f32"])
+@pytest.fixture(scope="module", params=["llama-bfloat16", "llama-float32", "qwen2-bfloat16"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path: Path = tmp_path_factory.mktemp("folder") / "tiny"
     path.mkdir()
     words = write_tokenizer(path)
     torch.manual_seed(0)
-    config = LlamaConfig(
+    family, _, kind = request.param.partition("-")
+    config = (LlamaConfig if family == "llama" else Qwen2Config)(
         vocab_size=words + 8, hidden_size=64, intermediate_size=96, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=False,
         max_position_embeddings=128, initializer_range=0.2,
         rope_parameters={"rope_type": "default", "rope_theta": 5000.0},
     )  # fmt: skip
-    model = LlamaForCausalLM(config).to(request.param)
+    model = AutoModelForCausalLM.from_config(config).to(getattr(torch, kind))
     model.save_pretrained(path, max_shard_size="60KB")
     assert (path / "model.safetensors.index.json").is_file()
     return path
@@ -84,7 +85,7 @@ def test_a_folder_is_added_and_is_the_same_model(folder: Path) -> None:
     made = installed.add_folder(folder, "tiny", locations, encoder)
     assert store.find("tiny", locations).path == made.path
     assert made.path.stat().st_mode & 0o777 == 0o600
-    original = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    original = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     ours = load_base(made.path, torch.device("cpu"), torch.float32, plain=True)
     ids = torch.arange(0, 60).reshape(2, 30) * 7 % original.config.vocab_size
     with torch.no_grad():
@@ -114,9 +115,9 @@ def test_a_way_to_cut_text_that_is_not_known_is_refused(copy: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model_type": "mamba"}, "family 'mamba' cannot be converted yet"),
-        ({"rope_scaling": {"type": "linear", "factor": 4.0}}, "rope_scaling"),
-        ({"attention_bias": True}, "attention_bias = True"),
+        ({"model_type": "mamba"}, "kind 'mamba' cannot be converted"),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "yarn"),
+        ({"mlp_bias": True}, "mlp_bias = True"),
         ({"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
     ],
 )

@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help setup editors demo test check fix unit e2e bench wheel clean
-.PHONY: bars-mining bars-prefilter bars-hostile bars-canary bars-chat bars-retrieval bars-route
+.PHONY: bars-mining bars-prefilter bars-hostile bars-canary bars-adapt bars-chat bars-retrieval bars-route
 .PHONY: bars-parity bars-export bars-startup bars-small bars-polyglot bars-train bars-optimizers bars-kill bars-kill-export bars-plan bars-recipe bars-joint bench-gpu
 
 help: ## show this
@@ -98,6 +98,9 @@ bars-hostile: setup ## a hostile repository: verdicts, secrets, nothing run (6 m
 
 bars-canary: setup ## a key planted 20 times: is it learnt? (6 min), REPO=... -> docs/bars/canary.json
 	$(BIN)/python tests/benchmarks/canary.py --repo "$(REPO)" $(BARS)
+
+bars-adapt: setup ## wrong-repository control and planted key (15 min), REPO=... -> docs/bars/adapt_controls.json
+	$(BIN)/python tests/benchmarks/adapt_controls.py $(if $(REPO),--repo "$(REPO)") $(BARS)
 
 bars-chat: setup ## does chat get worse, with questions in the samples and without (10 min), REPO=...
 	$(BIN)/python tests/benchmarks/chat_drift.py $(if $(REPO),--repo "$(REPO)") $(BARS)

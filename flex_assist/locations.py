@@ -77,14 +77,18 @@ class Locations:
         return Path(tempfile.gettempdir()) / f"{APP}-{digest}" / "engine.sock"
 
 
+def below(root: Path) -> Locations:
+    """All directories in one folder: what ``FLEX_ASSIST_HOME`` stands for."""
+    return Locations(
+        config=root / "config", data=root / "data", cache=root / "cache", runtime=root / "run"
+    )
+
+
 def locate() -> Locations:
     """The directories of this process's user, after ``FLEX_ASSIST_HOME``."""
     home = os.environ.get("FLEX_ASSIST_HOME")
     if home:
-        root = Path(home).expanduser().absolute()
-        return Locations(
-            config=root / "config", data=root / "data", cache=root / "cache", runtime=root / "run"
-        )
+        return below(Path(home).expanduser().absolute())
     dirs = platformdirs.PlatformDirs(APP, appauthor=False)
     return Locations(
         config=dirs.user_config_path,

@@ -1,5 +1,6 @@
 """What holds for every test: a home of its own, and no network."""
 
+import contextlib
 import ipaddress
 import itertools
 import os
@@ -120,6 +121,32 @@ def _promote(
 
 
 @pytest.fixture(scope="session")
+def one_layer_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The starter with the first of its layers only: it can be trained and served, fast."""
+    import gguf
+
+    from flex_assist.models import store
+    from flex_assist.models.gguf_file import open_gguf
+
+    path = tmp_path_factory.mktemp("base") / "one-layer.gguf"
+    reader = open_gguf(store.find("smollm2-135m").path)
+    with contextlib.closing(gguf.GGUFWriter(path, "llama")) as writer:
+        for name, field in reader.fields.items():
+            if name.startswith("GGUF.") or name == "general.architecture":
+                continue
+            value = 1 if name == "llama.block_count" else field.contents()
+            inner = field.types[-1] if len(field.types) > 1 else None
+            writer.add_key_value(name, value, field.types[0], sub_type=inner)
+        for tensor in reader.tensors:
+            if not tensor.name.startswith("blk.") or tensor.name.startswith("blk.0."):
+                writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+    return path
+
+
+@pytest.fixture(scope="session")
 def make_adapter(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Writes a LoRA GGUF file for the starter model: random numbers, or none with ``size=0``."""
     import gguf
@@ -127,14 +154,16 @@ def make_adapter(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
 
     folder = tmp_path_factory.mktemp("adapters")
 
-    def make(name: str, seed: int, *, width: int = WIDTH, size: float = 0.3) -> Path:
+    def make(
+        name: str, seed: int, *, width: int = WIDTH, size: float = 0.3, layers: int = LAYERS
+    ) -> Path:
         random = np.random.default_rng(seed)
         path = folder / f"{name}.gguf"
         writer = gguf.GGUFWriter(path, "llama")
         writer.add_type("adapter")
         writer.add_string("adapter.type", "lora")
         writer.add_float32("adapter.lora.alpha", float(RANK))
-        for layer in range(LAYERS):
+        for layer in range(layers):
             a = random.normal(size=(RANK, width)).astype(np.float32) / width**0.5
             b = random.normal(size=(width, RANK)).astype(np.float32) * size
             writer.add_tensor(f"blk.{layer}.attn_q.weight.lora_a", a)

@@ -47,6 +47,14 @@ class Snapshot:
         """Those of all parts."""
         return (*self.train, *self.tune, *self.test)
 
+    def recent(self) -> frozenset[tuple[str, str]]:
+        """Path and language of those of ``test`` that the newest commits touched."""
+        return frozenset(
+            (verdict.path, verdict.language or "")
+            for verdict in self.verdicts
+            if verdict.rule == "recent"
+        )
+
     def languages(self) -> tuple[str, ...]:
         """Languages with documents, the one with most first."""
         counts = Counter(document.language for document in self.documents())

@@ -6,7 +6,7 @@ became slow shortens the measurement and does not bend it.
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,10 +79,12 @@ class Bits:
 
     def per_byte(self, arm: int) -> float:
         """Of all windows together."""
-        return sum(self.arms[arm]) / sum(window.size for window in self.windows)
+        return sum(self.arms[arm]) / max(1, sum(window.size for window in self.windows))
 
     def ci95(self, before: int, after: int, seed: int) -> Interval:
         """Interval of how many bits per byte the arm ``after`` needs more than ``before``."""
+        if not self.windows:
+            return 0.0, 0.0
         return by_file_ci95(
             self.arms[before],
             self.arms[after],
@@ -91,9 +93,14 @@ class Bits:
             seed,
         )
 
-    def of(self, wanted: Callable[[int], bool]) -> "Bits":
-        """Those of the files whose numbers are wanted."""
-        kept = [at for at, window in enumerate(self.windows) if wanted(window.file)]
+    def of(self, digests: Sequence[str], chosen: Collection[str]) -> "Bits":
+        """Those of chosen files.
+
+        Args:
+            digests: Of all files, by their numbers.
+            chosen: Some of the digests.
+        """
+        kept = [at for at, one in enumerate(self.windows) if digests[one.file] in chosen]
         return Bits(
             windows=tuple(self.windows[at] for at in kept),
             arms=tuple(tuple(arm[at] for at in kept) for arm in self.arms),

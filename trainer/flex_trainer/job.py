@@ -19,15 +19,26 @@ from flex_assist.errors import ConfigError
 from flex_assist.files import write_json_atomically
 from flex_assist.repository.documents import Document
 from flex_assist.repository.snapshot import Snapshot
-from flex_trainer import agreement, early_stopping, export, memory, moments, outcome, report
+from flex_trainer import (
+    agreement,
+    early_stopping,
+    export,
+    gate_verdict,
+    memory,
+    moments,
+    outcome,
+    report,
+)
 from flex_trainer.checkpoint import Progress
 from flex_trainer.corpus import Sample
 from flex_trainer.curriculum import Common, Lessons
 from flex_trainer.events import Event
 from flex_trainer.export import Origin
-from flex_trainer.gate import Gate, Measurement
+from flex_trainer.gate import Active, Candidate, Gate
+from flex_trainer.gate_windows import TimeLimit
 from flex_trainer.loop import Trainer
 from flex_trainer.lora import Masters
+from flex_trainer.measurement import Measurement
 from flex_trainer.parent import Parent
 from flex_trainer.plan import RunPlan
 from flex_trainer.report import ReportRecord
@@ -188,15 +199,31 @@ class AdapterJob:
             settings=shop.settings,
             locations=shop.locations,
             train=self._task.train,
+            recent=self._snapshot.recent(),
+            active=self._active(),
         )
-        until_s = shop.budget.gate_until_s(len(self._plan.steps))
-        return asyncio.run(self._judged(judge, staged, until_s))
+        limit = shop.budget.gate_limit(len(self._plan.steps))
+        return asyncio.run(self._judged(judge, staged, limit))
 
-    async def _judged(self, judge: Gate, staged: Path, until_s: float) -> Measurement:
+    def _active(self) -> Active | None:
+        """The version that answers now, where it is one of the same base."""
+        found = self._shop.registry.active(self._task.name)
+        if found is None or found.manifest.base_sha256 != self._plan.base_sha256:
+            return None
+        data = found.manifest.data
+        return Active(
+            version=found.manifest.version,
+            adapter=Candidate(lora=found.lora, fim=found.manifest.fim),
+            seen=frozenset(
+                str(one.get("sha256")) for one in data if one["verdict"] in outcome.SEEN
+            ),
+        )
+
+    async def _judged(self, judge: Gate, staged: Path, limit: TimeLimit) -> Measurement:
         shop, seed = self._shop, self._plan.recipe.seed
         try:
             return await judge.measure(
-                staged, shop.fim, self._task.test, self._plan.gate, seed, until_s
+                staged, shop.fim, self._task.test, self._plan.gate, seed, limit
             )
         finally:
             # The next adapter is trained in this memory.
@@ -216,6 +243,8 @@ class AdapterJob:
         exported: dict[str, Any],
     ) -> dict[str, Any]:
         shop, name = self._shop, self._task.name
+        active = self._active()
+        verdict = gate_verdict.judge(measured, active.version if active else None)
         manifest = Manifest(
             name=name,
             version=version,
@@ -223,8 +252,8 @@ class AdapterJob:
             base_model=shop.base.name,
             base_sha256=self._plan.base_sha256,
             fim=shop.fim,
-            verdict="promoted" if measured.helps else "kept-base",
-            reason=measured.reason(),
+            verdict=verdict.name,
+            reason=verdict.reason,
             metrics=measured.figures(),
             data=self._data_records(),
             details={
@@ -238,14 +267,15 @@ class AdapterJob:
             parent=self._parent.version if self._parent else None,
         )
         self._describe(staged, manifest, measured.examples)
-        if measured.helps:
+        if verdict.promoted:
             shop.listen(Event(phase="promote", language=name))
-        published = shop.registry.publish(name, staged, version, activate=measured.helps)
+        published = shop.registry.publish(name, staged, version, activate=verdict.promoted)
         self._tidy(version)
         return {
             "version": published.manifest.version,
-            "promoted": measured.helps,
-            "reason": manifest.reason,
+            "promoted": verdict.promoted,
+            "verdict": verdict.name,
+            "reason": verdict.reason,
             "metrics": measured.figures(),
             "training_s": progress.seconds,
         }

@@ -131,7 +131,7 @@ def _verdict(adapter: str | None, outcome: dict[str, Any] | None) -> dict[str, A
         }
     metrics = outcome["metrics"]
     bits = {**metrics["bits_per_byte"], "ci95": list(metrics["ci95"])}
-    verdict = "pooled" if adapter == SHARED else "promoted" if outcome["promoted"] else "kept-base"
+    verdict = "pooled" if adapter == SHARED else _own_verdict(outcome)
     return {
         "bits_per_byte": bits,
         "exact_match": metrics["exact_match"],
@@ -140,6 +140,11 @@ def _verdict(adapter: str | None, outcome: dict[str, Any] | None) -> dict[str, A
         "reason": outcome["reason"],
         "adapter": f"{adapter}/{outcome['version']}" if outcome["promoted"] else None,
     }
+
+
+def _own_verdict(outcome: dict[str, Any]) -> str:
+    # A run that an older version began had promoted or not, and nothing else.
+    return str(outcome.get("verdict", "promoted" if outcome["promoted"] else "kept-base"))
 
 
 def too_little(snapshot: Snapshot, selection: Selection) -> str:

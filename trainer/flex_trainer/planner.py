@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, replace
 
 from flex_assist.errors import ConfigError, ModelError
 from flex_trainer.budget import EXPORT_S, Budget
-from flex_trainer.gate import ADAPTER_COST, LEAST_SPANS, LEAST_WINDOWS, WINDOW_TOKENS
+from flex_trainer.gate import ADAPTER_COST, least_tokens
+from flex_trainer.gate_spans import LEAST_SPANS
 from flex_trainer.loop import LEAST_ROW_TOKENS
 from flex_trainer.memory import Footprint
 from flex_trainer.recipe import Recipe
@@ -139,8 +140,8 @@ def predict(
 
 def least_gate_s(prompt_tokens_per_s: float) -> float:
     """Seconds that the gate of one adapter takes at the least."""
-    windows_s = ADAPTER_COST * LEAST_WINDOWS * WINDOW_TOKENS / prompt_tokens_per_s
-    return windows_s + LEAST_SPANS * SPAN_S
+    texts_s = ADAPTER_COST * least_tokens() / prompt_tokens_per_s
+    return texts_s + LEAST_SPANS * SPAN_S
 
 
 def least_seconds(

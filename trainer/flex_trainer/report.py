@@ -18,13 +18,17 @@ from markupsafe import Markup
 from flex_assist.adapters.manifest import REPORT_HTML, Manifest
 from flex_assist.adapters.registry import made_at
 from flex_assist.files import write_text_atomically
-from flex_trainer import report_curves, report_files, report_measures
+from flex_trainer import gate_verdict, report_curves, report_files, report_measures
 from flex_trainer.report_examples import NO_EXAMPLES, Examples
 
 TEMPLATE = "report.html.j2"
 # Of a text in an example; models may write on and on.
 MOST_EXAMPLE_CHARACTERS = 2000
-VERDICTS = {"promoted": "promoted", "kept-base": "the base stays"}
+VERDICTS = {
+    gate_verdict.PROMOTED: "promoted",
+    gate_verdict.KEPT_BASE: "the base stays",
+    gate_verdict.KEPT_ACTIVE: "the version before stays",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +64,10 @@ def render(record: ReportRecord) -> str:
         verdict=VERDICTS.get(manifest.verdict, manifest.verdict),
         measures=found,
         decisive=next((one for one in found if one.key == "bits_per_byte"), None),
+        arms=report_measures.arms(manifest.metrics),
+        holdouts=report_measures.holdouts(manifest.metrics),
+        drift=report_measures.drift(manifest.metrics),
+        rival=report_measures.rival(manifest.metrics),
         languages=report_files.by_language(data, manifest.languages),
         groups=report_files.by_rule(data, manifest.languages),
         licences=report_files.licences(data, manifest.languages),

@@ -1,10 +1,14 @@
 """Before and after: the figures of the gate, each with its interval, in words and as a drawing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from flex_trainer import report_curves
+
+REFERENCE = "base + retrieval"
+HOLDOUTS = {"test": "drawn by the seed", "recent": "what the newest commits touched"}
+DRIFT = {"code": "generic code: Python's standard library", "chat": "chat: general questions"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,3 +95,87 @@ def measures(metrics: Mapping[str, Any]) -> tuple[Measure, ...]:
             )
         )
     return tuple(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A line of a table of figures; an interval only where one is known."""
+
+    name: str
+    base: float
+    adapted: float
+    interval: Sequence[float] | None
+    n: str
+    note: str = ""
+
+    @property
+    def change(self) -> float:
+        """Adapted - base."""
+        return self.adapted - self.base
+
+    @property
+    def low(self) -> float | None:
+        """Of the interval of the change."""
+        return None if self.interval is None else self.interval[0]
+
+    @property
+    def high(self) -> float | None:
+        """Of the interval of the change."""
+        return None if self.interval is None else self.interval[1]
+
+
+def arms(metrics: Mapping[str, Any]) -> tuple[Row, ...]:
+    """Infilling loss of each arm beside that of the base with retrieval."""
+    found = metrics.get("arms") or {}
+    reference = found.get(REFERENCE)
+    if reference is None:
+        return ()
+    n = f"{metrics.get('spans', 0)} places"
+    return tuple(
+        Row(name=name, base=reference["nats"], adapted=one["nats"], n=n, interval=one["ci95"])
+        for name, one in found.items()
+    )
+
+
+def holdouts(metrics: Mapping[str, Any]) -> tuple[Row, ...]:
+    """Bits per byte on each part of what was held out."""
+    return tuple(
+        Row(
+            name=name,
+            note=HOLDOUTS.get(name, ""),
+            n=f"{one['windows']} windows of {one['files']} files",
+            **one["bits_per_byte"],
+            interval=one["ci95"],
+        )
+        for name, one in (metrics.get("holdouts") or {}).items()
+        if one["bits_per_byte"] is not None
+    )
+
+
+def drift(metrics: Mapping[str, Any]) -> tuple[Row, ...]:
+    """Nats a token on texts that have nothing to do with the repository."""
+    return tuple(
+        Row(
+            name=DRIFT.get(name, name),
+            base=one["base"],
+            adapted=one["adapted"],
+            n=f"{one['texts']} texts, {one['tokens']:,} tokens",
+            note=f"may rise by {one['bound']:.2f}",
+            interval=one["ci95"],
+        )
+        for name, one in (metrics.get("drift") or {}).items()
+    )
+
+
+def rival(metrics: Mapping[str, Any]) -> Row | None:
+    """Bits per byte of the version that was active, where one was."""
+    one = metrics.get("active")
+    if not one:
+        return None
+    return Row(
+        name=one["version"],
+        base=one["active"],
+        adapted=one["adapted"],
+        n=f"{one['windows']} windows of {one['files']} files that neither was trained on",
+        interval=one["ci95"],
+    )

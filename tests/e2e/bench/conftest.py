@@ -22,8 +22,18 @@ def shallow_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Files that differ enough to count as several."""
-    root = tmp_path_factory.mktemp("repository")
-    for number in range(FILES):
+    return _write_files(tmp_path_factory.mktemp("repository"), FILES)
+
+
+@pytest.fixture(scope="session")
+def write_files() -> Callable[..., Path]:
+    """Writes a repository of so many files; others from another ``first`` on."""
+    return _write_files
+
+
+def _write_files(root: Path, count: int, first: int = 0) -> Path:
+    root.mkdir(exist_ok=True)
+    for number in range(first, first + count):
         (root / f"part_{number}.py").write_text(text_of(number))
     return root
 

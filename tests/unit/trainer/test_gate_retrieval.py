@@ -24,5 +24,7 @@ def test_only_training_files_are_found(tmp_path: Path) -> None:
     )  # fmt: skip
     # The very text of a held-out file finds the training files and not itself.
     held_out = document("three")
-    found = gate._index.search(held_out.text, "", path="elsewhere.py", language="python", count=10)
+    found = gate._filler.index.search(
+        held_out.text, "", path="elsewhere.py", language="python", count=10
+    )
     assert {chunk.path for chunk in found} == {"one.py", "two.py"}

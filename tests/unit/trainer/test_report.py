@@ -143,6 +143,47 @@ METRICS: dict[str, Any] = {
     "window_tokens": 14094,
     "files": 14,
     "spans": 8,
+    "arms": {
+        "base": {"nats": 1.45, "ci95": [0.1, 0.21]},
+        "base + retrieval": {"nats": 1.3148, "ci95": None},
+        "adapter + retrieval": {"nats": 1.0318, "ci95": [-0.4, 0.01]},
+    },
+    "holdouts": {
+        "test": {
+            "bits_per_byte": {"base": 0.75, "adapted": 0.5},
+            "ci95": [-0.3, -0.2],
+            "windows": 30,
+            "files": 12,
+            "spans": 8,
+            "fim_nats": {"base": 1.45},
+        },
+        "recent": {
+            "bits_per_byte": None,
+            "ci95": None,
+            "windows": 0,
+            "files": 0,
+            "spans": 0,
+            "fim_nats": {},
+        },
+    },
+    "drift": {
+        "code": {
+            "base": 2.3026,
+            "adapted": 2.3176,
+            "ci95": [-0.012, 0.0373],
+            "texts": 16,
+            "tokens": 3056,
+            "bound": 0.2,
+        },
+    },
+    "active": {
+        "version": "20260101T000000Z-0000",
+        "active": 0.5312,
+        "adapted": 0.5156,
+        "ci95": [-0.0375, 0.005],
+        "windows": 28,
+        "files": 11,
+    },
 }
 
 
@@ -212,6 +253,18 @@ def test_what_ids_are_referred_to_are_there_once() -> None:
     assert len(named) == 4
 
 
+def rows() -> list[list[float]]:
+    """Before, after, difference and interval of each line of the tables."""
+    reference = METRICS["arms"]["base + retrieval"]["nats"]
+    found = [(reference, one["nats"], one["ci95"]) for one in METRICS["arms"].values()]
+    parts = [METRICS["holdouts"]["test"]["bits_per_byte"], METRICS["drift"]["code"]]
+    ends = [METRICS["holdouts"]["test"]["ci95"], METRICS["drift"]["code"]["ci95"]]
+    found += [(one["base"], one["adapted"], ci95) for one, ci95 in zip(parts, ends, strict=True)]
+    rival = METRICS["active"]
+    found.append((rival["active"], rival["adapted"], rival["ci95"]))
+    return [[before, after, after - before, *(ends or ())] for before, after, ends in found]
+
+
 def test_every_number_is_the_manifests() -> None:
     read = page(record())
     pairs = [
@@ -225,6 +278,7 @@ def test_every_number_is_the_manifests() -> None:
         + [number for pair in ends for number in pair]
         # What is not exact has its similarity.
         + [0.25, 0.25]
+        + [number for row in rows() for number in row]
     )
     assert Counter(value for value, _ in read.numbers) == wanted
     relative = (bits["adapted"] - bits["base"]) / bits["base"]
@@ -368,3 +422,23 @@ def test_ten_thousand_files_are_no_burden() -> None:
     text = report.render(ReportRecord(repository="r", manifest=manifest(data=many)))
     assert time.perf_counter() - started < 5
     assert len(text) < 2_000_000
+
+
+def test_it_tells_arms_holdouts_drift_and_the_version_before():
+    text = Page(report.render(ReportRecord(repository="r", manifest=manifest()))).text
+    for shown in (
+        "base 1.315 1.450 +0.135 +0.100 to +0.210 8 places",
+        "adapter + retrieval 1.315 1.032 −0.283 −0.400 to +0.010",
+        "test drawn by the seed 0.750 0.500 −0.250 −0.300 to −0.200 30 windows of 12 files",
+        "may rise by 0.20 2.303 2.318 +0.015 −0.012 to +0.037 16 texts, 3,056 tokens",
+        "20260101T000000Z-0000 0.531 0.516 −0.016 −0.037 to +0.005 28 windows of 11 files",
+    ):
+        assert shown in text
+
+
+def test_a_manifest_of_before_has_none_of_these():
+    new = ("arms", "holdouts", "drift", "active")
+    old = {key: value for key, value in METRICS.items() if key not in new}
+    text = Page(report.render(ReportRecord(repository="r", manifest=manifest(metrics=old)))).text
+    assert "What was forgotten" not in text
+    assert "Infilling loss, with" not in text

@@ -1,0 +1,46 @@
+"""``bench adapt`` through the real program: two runs of ``adapt`` on copies, and both controls."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+PROGRAM = Path(sys.executable).with_name("flex-assist")
+FILES = 24
+
+
+def test_both_controls_are_measured_and_nothing_is_left(
+    tmp_path: Path, one_layer_base: Path, write_files: Callable[..., Path]
+) -> None:
+    right = write_files(tmp_path / "right", FILES, first=0)
+    wrong = write_files(tmp_path / "wrong", FILES, first=100)
+    before = {path: path.read_bytes() for path in right.iterdir()}
+    done = subprocess.run(
+        [
+            PROGRAM, "bench", "adapt", right, "--other", wrong, "--budget", "30s",
+            "--base", one_layer_base, "--json",
+        ],
+        capture_output=True, text=True, timeout=280, check=False,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    (control,) = found["languages"].values()
+    bits = control["bits_per_byte"]
+    # Both learnt: texts are alike; only the right one knows these names.
+    assert bits["right"] < bits["base"]
+    low, high = control["right_less_wrong_ci95"]
+    assert low <= bits["right"] - bits["wrong"] <= high
+    assert control["holds"] == (high < 0)
+    assert control["windows"] > 0
+    canary = found["canary"]
+    assert canary["holds"] == (canary["gain_nats"] <= 0 or canary["z"] < 2)
+    assert 1 <= canary["rank"] <= canary["keys"] == 51
+    assert found["holds"] == (control["holds"] and canary["holds"])
+    assert found["verdict"].endswith(".")
+    # The copies and the home are gone, and the repository is as before.
+    assert not list(tmp_path.glob("flex-assist-bench-*"))
+    assert {path: path.read_bytes() for path in right.iterdir()} == before
+    assert not Path(os.environ["FLEX_ASSIST_HOME"]).exists()

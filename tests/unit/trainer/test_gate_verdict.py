@@ -1,0 +1,71 @@
+"""Each clause of the gate flips the verdict by itself, and is what the sentence names."""
+
+from dataclasses import replace
+
+import pytest
+
+from flex_trainer import gate_verdict
+from flex_trainer.gate_drift import Drift
+from flex_trainer.gate_windows import LEAST_WINDOWS
+from flex_trainer.measurement import Measurement, Pair, Rival
+
+SAME = Pair(base=1.0, adapted=1.0)
+VERSION = "20260101T000000Z-0000"
+
+
+def drift(change: float) -> Drift:
+    return Drift(base=1.0, adapted=1.0 + change, ci95=(0.0, 0.3), texts=8, tokens=900, bound=0.2)
+
+
+def rival(low: float, high: float) -> Rival:
+    return Rival(
+        version=VERSION, active=0.6, adapted=0.6 + (low + high) / 2, ci95=(low, high), windows=9,
+        files=5,
+    )  # fmt: skip
+
+
+GOOD = Measurement(
+    bits_per_byte=Pair(base=1.0, adapted=0.5), ci95=(-0.6, -0.4),
+    fim_nats=Pair(base=1.2, adapted=1.1), fim_nats_ci95=(-0.2, 0.01), exact_match=SAME,
+    edit_similarity=SAME, windows=LEAST_WINDOWS, window_tokens=1, spans=9,
+    drift={"code": drift(0.2), "chat": drift(-0.1)}, active=rival(-0.1, 0.02),
+)  # fmt: skip
+
+
+def test_all_clauses_hold():
+    found = gate_verdict.judge(GOOD, VERSION)
+    assert (found.name, found.promoted) == ("promoted", True)
+    assert found.reason == (
+        "promoted: bits per byte 1.000 -> 0.500 (-50.0%; 95 % interval of the difference in bits "
+        "per byte [-0.600, -0.400])"
+    )
+
+
+@pytest.mark.parametrize(
+    ("clause", "change", "figure"),
+    [
+        ("windows", {"windows": LEAST_WINDOWS - 1}, "too few to tell"),
+        ("gain", {"ci95": (-0.6, 0.0)}, "1.000 -> 0.500"),
+        ("infilling", {"fim_nats_ci95": (0.001, 0.2)}, "1.200 -> 1.100 nats a token"),
+        ("code", {"drift": {"code": drift(0.21)}}, "generic code rose by more than 0.20"),
+        ("chat", {"drift": {"code": drift(0.0), "chat": drift(0.3)}}, "1.000 -> 1.300"),
+        ("active", {"active": rival(0.001, 0.1)}, "0.600 -> 0.650 bits per byte"),
+    ],
+)  # fmt: skip
+def test_each_clause_refuses(clause, change, figure):
+    bad = replace(GOOD, **change)
+    found = gate_verdict.judge(bad)
+    assert (found.name, found.clause, found.promoted) == ("kept-base", clause, False)
+    assert found.reason.startswith("the base stays")
+    assert figure in found.reason
+    kept = gate_verdict.judge(bad, VERSION)
+    assert kept.name == "kept-active"
+    assert kept.reason.startswith(f"version {VERSION} stays")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"fim_nats_ci95": None}, {"drift": {}}, {"active": None}, {"ci95": (-1e-3, -1e-6)}],
+)
+def test_what_could_not_be_told_refuses_nothing(change):
+    assert gate_verdict.judge(replace(GOOD, **change)).promoted

@@ -49,7 +49,9 @@ def setting(
 class ModelSettings:
     """Which base model is adapted and served."""
 
-    base: str = setting("smollm2-135m", "base model: a catalogue name, or a path to a GGUF file")
+    base: str = setting(
+        "smollm2-135m", "base model: a name of `flex-assist models list`, or a path to a GGUF file"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

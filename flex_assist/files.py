@@ -35,6 +35,13 @@ def write_atomically(path: Path, fill: Callable[[Path], None]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def private_file(path: Path) -> Path:
+    """Make the file ``path``, if it is not there, for its owner alone, and give it back."""
+    private_directory(path.parent)
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    return path
+
+
 def write_bytes_atomically(path: Path, content: bytes) -> None:
     """Replace ``path`` by ``content``."""
 

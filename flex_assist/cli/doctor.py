@@ -18,7 +18,7 @@ from flex_assist.cli.output import JSON_HELP, print_json, printable
 from flex_assist.errors import BusyError, FlexAssistError
 from flex_assist.locations import Locations, locate
 from flex_assist.locks import exclusive
-from flex_assist.models import store
+from flex_assist.models import installed, store
 
 EXTRAS = {"train": ("torch", "peft"), "lsp": ("pygls",), "tui": ("textual",)}
 LEAST_FREE_GB = 2.0
@@ -63,6 +63,8 @@ def examine(locations: Locations, *, fix: bool = False) -> Iterator[Check]:
     )
     yield _attempt("settings", lambda: f"read, base model {config.load(locations).model.base}")
     yield _attempt("base model", lambda: str(store.find(config.load(locations).model.base).path))
+    for name, fault in installed.faults(locations):
+        yield Check(name=f"model {name}", ok=False, found="cannot be used", advice=fault)
     yield _attempt("engine", lambda: _engine(config.load(locations).model.base))
     for extra, packages in EXTRAS.items():
         missing = [name for name in packages if importlib.util.find_spec(name) is None]

@@ -80,7 +80,7 @@ MODELS: dict[str, Callable[[dict[str, Any]], PreTrainedModel]] = {
     ),
     "gemma3": lambda sizes: Gemma3ForCausalLM(
         Gemma3TextConfig(
-            **{**sizes, "num_hidden_layers": 7, "head_dim": max(32, sizes["head_dim"])}, rope_parameters=ROPES,
+            **{**sizes, "num_hidden_layers": 7, "head_dim": 32}, rope_parameters=ROPES,
             query_pre_attn_scalar=32, sliding_window=WINDOW,
             layer_types=[WHOLE if at == 5 else LOCAL for at in range(7)],
         )

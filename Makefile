@@ -14,8 +14,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help setup editors demo test check fix unit e2e bench wheel clean
-.PHONY: bars-mining bars-prefilter bars-hostile bars-canary bars-adapt bars-chat bars-retrieval
-.PHONY: bars-parity bars-startup bars-small bars-polyglot bars-train bars-optimizers bars-kill bars-plan bars-recipe bars-joint bench-gpu
+.PHONY: bars-mining bars-prefilter bars-hostile bars-canary bars-adapt bars-chat bars-retrieval bars-route
+.PHONY: bars-parity bars-export bars-architectures bars-startup bars-small bars-polyglot bars-train bars-optimizers bars-kill bars-kill-export bars-plan bars-recipe bars-joint bench-gpu
 
 help: ## show this
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -54,6 +54,12 @@ e2e: setup editors ## real processes and editors only
 bars-parity: setup ## PEFT, LoRA GGUF and merged GGUF agree (3 min) -> docs/bars/parity.json
 	$(BIN)/python -W ignore tests/benchmarks/parity.py
 
+bars-export: setup ## forms, survival, imatrix, seconds and memory (12 min), BARS='--version FOLDER' -> docs/bars/export.json
+	$(BIN)/python -W ignore tests/benchmarks/exporting.py $(BARS)
+
+bars-architectures: setup ## six families against llama.cpp (1 min) -> docs/bars/architectures.json
+	$(BIN)/python -W ignore tests/benchmarks/architectures.py
+
 bars-startup: setup ## --help and initialize (1 min) -> docs/bars/startup.json
 	$(BIN)/python tests/benchmarks/startup.py
 
@@ -71,6 +77,9 @@ bars-optimizers: setup ## Sophia against AdamW, and what it costs (30 min) -> do
 
 bars-kill: setup ## kill -9 at 10 random points of adapt, resumed (20 min) -> docs/bars/kill.json
 	$(BIN)/python tests/benchmarks/kill.py $(BARS)
+
+bars-kill-export: setup ## kill -9 at 50 moments of export and promotion (20 min) -> docs/bars/kill_export.json
+	$(BIN)/python tests/benchmarks/kill_export.py $(BARS)
 
 bars-plan: setup ## memory and time: expected against measured (8 min) -> docs/bars/plan.json
 	$(BIN)/python tests/benchmarks/planning.py $(BARS)
@@ -98,6 +107,9 @@ bars-adapt: setup ## wrong-repository control and planted key (15 min), REPO=...
 
 bars-chat: setup ## does chat get worse, with questions in the samples and without (10 min), REPO=...
 	$(BIN)/python tests/benchmarks/chat_drift.py $(if $(REPO),--repo "$(REPO)") $(BARS)
+
+bars-route: setup ## switching adapters, merged or not, the table of a run (12 min), REPO=... -> docs/bars/route.json
+	$(BIN)/python tests/benchmarks/routing.py $(if $(REPO),--repo "$(REPO)") $(BARS)
 
 bars-retrieval: setup ## what pieces of other files are worth to the base (10 min) -> docs/bars/retrieval.json
 	$(BIN)/python tests/benchmarks/retrieval.py --data "$(DATA)" $(BARS)

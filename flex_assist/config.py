@@ -49,7 +49,9 @@ def setting(
 class ModelSettings:
     """Which base model is adapted and served."""
 
-    base: str = setting("smollm2-135m", "base model: a catalogue name, or a path to a GGUF file")
+    base: str = setting(
+        "smollm2-135m", "base model: a name of `flex-assist models list`, or a path to a GGUF file"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,15 @@ class EngineSettings:
     gpu_layers: int = setting(-1, "layers on the GPU; -1 takes all that fit", low=-1, high=1000)
     idle_exit_s: float = setting(900.0, "seconds without a request before the host exits", low=1)
     start_timeout_s: float = setting(30.0, "seconds to wait for the host to start", low=1)
+    form: str = setting(
+        "auto",
+        "adapters over the base, or the file in which base and adapter are merged; auto takes the "
+        "merged one where it fits into memory and was measured to be faster",
+        choices=("auto", "adapter", "merged"),
+    )
+    memory_mb: int = setting(
+        0, "most memory for merged files, in MB; 0 takes half of what is free", low=0
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +185,17 @@ class ChatSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StorageSettings:
+    """What is kept on the disk."""
+
+    adapters_mb: int = setting(
+        20000,
+        "most MB for the adapters of a repository; beyond, the oldest inactive versions go",
+        low=1,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All settings of one run."""
 
@@ -185,6 +207,7 @@ class Settings:
     training: TrainingSettings = TrainingSettings()
     watch: WatchSettings = WatchSettings()
     chat: ChatSettings = ChatSettings()
+    storage: StorageSettings = StorageSettings()
 
 
 def sections() -> dict[str, type]:

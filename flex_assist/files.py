@@ -1,6 +1,7 @@
 """Files that appear whole or not at all."""
 
 import errno
+import hashlib
 import json
 import os
 import tempfile
@@ -34,6 +35,13 @@ def write_atomically(path: Path, fill: Callable[[Path], None]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def private_file(path: Path) -> Path:
+    """Make the file ``path``, if it is not there, for its owner alone, and give it back."""
+    private_directory(path.parent)
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    return path
+
+
 def write_bytes_atomically(path: Path, content: bytes) -> None:
     """Replace ``path`` by ``content``."""
 
@@ -51,3 +59,9 @@ def write_text_atomically(path: Path, text: str) -> None:
 def write_json_atomically(path: Path, value: Any) -> None:
     """Replace ``path`` by ``value`` as indented JSON."""
     write_text_atomically(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -187,12 +187,23 @@ LANGUAGES: tuple[Language, ...] = (
         family="web",
         comment_end="*/",
     ),
+    Language(
+        name="sql",
+        label="SQL",
+        lsp_ids=("sql", "mysql", "pgsql", "plsql"),
+        extensions=(".sql",),
+        line_comment="--",
+        grammar=("tree_sitter_sql", "language"),
+        family="query",
+    ),
 )
 
 BY_NAME = {language.name: language for language in LANGUAGES}
 BY_LSP_ID = {lsp_id: language for language in LANGUAGES for lsp_id in language.lsp_ids}
 _BY_EXTENSION = {ext: language for language in LANGUAGES for ext in language.extensions}
 _BY_FILE_NAME = {name: language for language in LANGUAGES for name in language.file_names}
+# What people also call them.
+_WORDS = {"c++": "cpp", "c#": "csharp", "golang": "go", "console": "shell", "node": "javascript"}
 _BY_INTERPRETER = {name: language for language in LANGUAGES for name in language.interpreters}
 
 
@@ -214,6 +225,13 @@ def by_shebang(first_line: str) -> Language | None:
         return None
     # "python3.11" and "ruby2.7" as well.
     return _BY_INTERPRETER.get(names[0]) or _BY_INTERPRETER.get(names[0].rstrip("0123456789."))
+
+
+def by_word(word: str) -> Language | None:
+    """The language that people mean by a word, e.g. behind the marks of fenced code."""
+    lower = word.lower()
+    known = BY_NAME.get(lower) or BY_LSP_ID.get(lower) or _BY_EXTENSION.get(f".{lower}")
+    return known or BY_NAME.get(_WORDS.get(lower, "")) or _BY_INTERPRETER.get(lower)
 
 
 def resolve(lsp_id: str | None, path: PurePath | str | None) -> Language | None:

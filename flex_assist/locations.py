@@ -54,6 +54,11 @@ class Locations:
         """What the engine host writes to its standard error."""
         return self.cache / "engine.log"
 
+    @property
+    def speeds(self) -> Path:
+        """What the engine host measured of the forms in which weights can be served."""
+        return self.cache / "speeds.json"
+
     def training(self, repository_id: str) -> Path:
         """Checkpoints of a run that is not finished."""
         return self.cache / "training" / repository_id

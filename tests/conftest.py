@@ -6,6 +6,7 @@ import itertools
 import os
 import shutil
 import socket
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ settings.load_profile("house")
 
 # Of the starter model and of the adapters that tests make for it.
 LAYERS, WIDTH, RANK = 30, 576, 4
+# The head of a GGUF file: version 3, no tensors, no metadata.
+EMPTY_GGUF = struct.pack("<4sIQQ", b"GGUF", 3, 0, 0)
 CORE = Path(__file__).resolve().parents[1] / "flex_assist"
 _HOMES = itertools.count(1)
 
@@ -97,7 +100,7 @@ def _promote(
     registry: Registry,
     name: str = "python",
     *,
-    write: Callable[[Path], object] = lambda path: path.write_bytes(b"GGUF"),
+    write: Callable[[Path], object] = lambda path: path.write_bytes(EMPTY_GGUF),
     **changes: Any,
 ) -> AdapterVersion:
     values: dict[str, Any] = {
@@ -114,8 +117,7 @@ def _promote(
     staged = registry.stage(name)
     write(staged / LORA_GGUF)
     (staged / FILE_NAME).write_text(manifests.to_json(made))
-    registry.publish(name, staged, made.version)
-    return registry.activate(name, made.version)
+    return registry.publish(name, staged, made.version, activate=True)
 
 
 @pytest.fixture(scope="session")

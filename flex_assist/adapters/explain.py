@@ -22,8 +22,8 @@ class Explanation:
 
 def without_own(registry: Registry, name: str) -> Explanation | None:
     """Why ``name`` has no active adapter; None where nothing is known of it."""
-    if registry.is_damaged(name):
-        why = f"the active version of {name} is damaged; run `flex-assist adapt` again"
+    if wrong := registry.fault(name):
+        why = f"the active version of {name} is damaged ({wrong}); run `flex-assist adapt` again"
         return Explanation(why=why, adapter=None)
     if versions := registry.versions(name):
         return Explanation(

@@ -5,13 +5,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flex_assist.adapters import schema as schemas
 from flex_assist.errors import DataError
 from flex_assist.models.fim import FimTokens
 
 SCHEMA = 1
+# The least schema whose readers can use what is written now.
+READABLE_FROM = 1
 FILE_NAME = "manifest.json"
 LORA_GGUF = "adapter.gguf"
 MERGED_GGUF = "merged-q8_0.gguf"
+IMATRIX_GGUF = "imatrix.gguf"
+PEFT_WEIGHTS, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 REPORT_HTML = "report.html"
 
 
@@ -27,6 +32,7 @@ class Manifest:
             what only the parent was trained on, or its parents.
         metrics: Before and after, by language.
         artefacts: File name to SHA-256; not of the report, which shows these very digests.
+        sizes: File name to bytes, of the same files; empty in old manifests.
         details: Hyper-parameters, seeds, package versions, device, tokens, seconds, memory.
         parent: The version of the same name whose weights training began with; None if it began
             anew.
@@ -44,8 +50,10 @@ class Manifest:
     data: list[dict[str, Any]] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
     artefacts: dict[str, str] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
     parent: str | None = None
     schema: int = SCHEMA
+    readable_from: int = READABLE_FROM
 
 
 def to_json(manifest: Manifest) -> str:
@@ -57,15 +65,11 @@ def read(folder: Path) -> Manifest:
     """The manifest of a version folder.
 
     Raises:
-        DataError: It is missing, damaged, or of a newer schema.
+        DataError: It is missing or damaged; TooNewError if only newer readers understand it.
     """
     path = folder / FILE_NAME
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record["schema"] > SCHEMA:
-            raise DataError(
-                f"{path} was written by a newer version (schema {record['schema']}); update"
-            )
+        record = schemas.read_json(path, SCHEMA)
         _check_types(record)
         fim = record["fim"]
         record["fim"] = FimTokens(**fim) if fim is not None else None
@@ -80,6 +84,7 @@ def _check_types(record: dict[str, Any]) -> None:
     """Raise ``TypeError`` where a value that others compute with is of another type."""
     texts = ("name", "version", "base_model", "base_sha256", "verdict", "reason")
     kinds = dict.fromkeys(texts, str) | {"languages": list, "metrics": dict, "data": list}
+    kinds |= {"artefacts": dict, "sizes": dict}
     for key, kind in kinds.items():
         if not isinstance(record.get(key, kind()), kind):
             raise TypeError(f"{key!r} is {record[key]!r}")

@@ -1,25 +1,32 @@
 """Adapter versions on disk: ``<adapters>/<repository>/<name>/<version>/``.
 
 A version folder appears by one rename and is never changed afterwards. The active version of a
-name is the text of one small file, ``active``, replaced atomically. So a process that is killed at
-any moment leaves either the old state or the new one, and readers need no lock.
+name is the text of one small file, ``active``, replaced atomically. A version that is to go is
+renamed away first. So a process that is killed at any moment leaves either the old state or the new
+one, and readers need no lock; those who change something hold one, for as long as a rename takes.
 """
 
 import re
 import secrets
 import shutil
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from flex_assist.adapters import integrity
 from flex_assist.adapters import manifest as manifests
 from flex_assist.adapters.manifest import LORA_GGUF, MERGED_GGUF, REPORT_HTML, Manifest
 from flex_assist.errors import ConfigError, DataError
 from flex_assist.files import write_text_atomically
 from flex_assist.locations import Locations, private_directory, repository_id
+from flex_assist.locks import exclusive
 
 POINTER = "active"
-STAGING = ".staging-"
+STAGING, TRASH = ".staging-", ".trash-"
+# Who changes something waits so long for others who do: deleting takes a moment.
+CHANGE_WAIT_S = 60.0
+PROMOTED = "promoted"
 VERSION = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}", re.ASCII)
 VERSION_TIME = "%Y%m%dT%H%M%SZ"
 NAME = re.compile(r"[a-z][a-z0-9_+#-]*")
@@ -39,9 +46,9 @@ class AdapterVersion:
 
     @property
     def merged(self) -> Path | None:
-        """The merged GGUF file, if there is one."""
-        path = self.folder / MERGED_GGUF
-        return path if path.is_file() else None
+        """The merged GGUF file, if there is one and it is whole."""
+        wrong = integrity.fault(self.folder, self.manifest, MERGED_GGUF)
+        return None if wrong else self.folder / MERGED_GGUF
 
     @property
     def report(self) -> Path | None:
@@ -56,10 +63,26 @@ class Registry:
     def __init__(self, locations: Locations, root: Path) -> None:
         self.folder = locations.adapters / repository_id(root)
 
+    @classmethod
+    def at(cls, folder: Path) -> "Registry":
+        """The registry in a folder, of whatever repository it is."""
+        found = cls.__new__(cls)
+        found.folder = folder
+        return found
+
+    def pointer(self, name: str) -> Path:
+        """The file that names the active version."""
+        return self.folder / name / POINTER
+
     @property
     def lock_file(self) -> Path:
         """Held while a run writes here."""
         return self.folder / "adapt.lock"
+
+    def changing(self) -> AbstractContextManager[None]:
+        """Held while versions or pointers change; not to be taken twice by one thread."""
+        what = f"the adapters in {str(self.folder)!r}"
+        return exclusive(self.folder / "registry.lock", what=what, wait_s=CHANGE_WAIT_S)
 
     def names(self) -> list[str]:
         """Adapter names with at least one version, sorted."""
@@ -97,13 +120,27 @@ class Registry:
         return AdapterVersion(folder=folder, manifest=manifests.read(folder))
 
     def active(self, name: str) -> AdapterVersion | None:
-        """The active version of ``name``; None without one or if it is damaged."""
+        """The active version of ``name``; None without one or if it cannot answer."""
+        found = self._pointed(name)
+        return found if isinstance(found, AdapterVersion) else None
+
+    def fault(self, name: str) -> str | None:
+        """Why the version of ``name`` that is to be active cannot answer; None if it can."""
+        found = self._pointed(name)
+        return found if isinstance(found, str) else None
+
+    def _pointed(self, name: str) -> AdapterVersion | str | None:
+        """The version that the pointer names, or what is wrong; None without a pointer."""
         version = self.active_version(name)
+        if version is None:
+            unreadable = NAME.fullmatch(name) and (self.folder / name / POINTER).exists()
+            return "its pointer cannot be read" if unreadable else None
         try:
-            found = self.get(name, version) if version else None
-        except DataError:
-            return None
-        return found if found and found.lora.is_file() else None
+            found = self.get(name, version)
+        except DataError as error:
+            return str(error)
+        wrong = integrity.fault(found.folder, found.manifest)
+        return found if wrong is None else wrong
 
     def active_version(self, name: str) -> str | None:
         """What the pointer of ``name`` says, whether or not it can be used."""
@@ -116,25 +153,102 @@ class Registry:
 
     def is_damaged(self, name: str) -> bool:
         """Whether a version of ``name`` is to be active and cannot be used."""
-        pointed = NAME.fullmatch(name) and (self.folder / name / POINTER).exists()
-        return bool(pointed) and self.active(name) is None
+        return self.fault(name) is not None
 
     def activate(self, name: str, version: str) -> AdapterVersion:
-        """Make a version the one that answers. One atomic replacement of the pointer."""
+        """Make a version the one that answers. One atomic replacement of the pointer.
+
+        Raises:
+            DataError: There is no such version, or it is not what was published.
+        """
+        with self.changing():
+            found = self.checked(name, version)
+            self._point(name, version)
+        return found
+
+    def checked(self, name: str, version: str) -> AdapterVersion:
+        """A version, all its files compared with their digests.
+
+        Raises:
+            DataError: There is no such version, or it is not what was published.
+        """
         found = self.get(name, version)
-        write_text_atomically(self.folder / name / POINTER, version + "\n")
+        if wrong := integrity.faults(found.folder, found.manifest):
+            raise DataError(
+                f"the version {version!r} of {name!r} is damaged: {'; '.join(wrong)}; remove it "
+                f"with `flex-assist adapters remove {name}/{version}` and take another one"
+            )
+        return found
+
+    def roll_back(self, name: str) -> AdapterVersion:
+        """Make the newest promoted version before the active one answer; damaged ones are passed.
+
+        Raises:
+            DataError: There is none, or no version is active.
+        """
+        with self.changing():
+            now = self.active_version(name)
+            if now is None:
+                raise DataError(
+                    f"no version of {name!r} is active; name one: `flex-assist adapters activate "
+                    f"{name}/VERSION`"
+                )
+            found = self.last_good(name, before=now)
+            if found is None:
+                raise DataError(
+                    f"there is no promoted version of {name!r} before {now!r}; to let the base "
+                    f"answer, remove it: `flex-assist adapters remove {name}/{now}`"
+                )
+            self._point(name, found.manifest.version)
+        return found
+
+    def last_good(self, name: str, before: str = "~") -> AdapterVersion | None:
+        """The newest promoted version, whole, of those whose names come before ``before``."""
+        for found in reversed(self.versions(name)):
+            earlier = found.folder.name < before and found.manifest.verdict == PROMOTED
+            if earlier and not integrity.faults(found.folder, found.manifest):
+                return found
+        return None
+
+    def mend(self, name: str) -> AdapterVersion | None:
+        """Where the pointer's version is not whole: the last good one answers, or the base.
+
+        Gives the version that answers now.
+        """
+        with self.changing():
+            found = self.last_good(name)
+            if found is None:
+                self._unpoint(name)
+            else:
+                self._point(name, found.manifest.version)
         return found
 
     def remove(self, name: str, version: str) -> None:
         """Delete a version, readable or not; the base answers again where it was active."""
-        if self.active_version(name) == version:
-            self.deactivate(name)
-        shutil.rmtree(self.folder / name / version)
+        with self.changing():
+            if not NAME.fullmatch(name) or version not in self.version_names(name):
+                raise DataError(f"there is no version {version!r} of the adapter {name!r}")
+            if self.active_version(name) == version:
+                self._unpoint(name)
+            self.discard(name, version)
+
+    def discard(self, name: str, version: str) -> None:
+        """Delete a version's folder: at once out of sight, then file by file. Under the lock."""
+        gone = self.folder / name / f"{TRASH}{secrets.token_hex(4)}"
+        (self.folder / name / version).rename(gone)
+        shutil.rmtree(gone)
 
     def deactivate(self, name: str) -> None:
         """Let the base answer for ``name`` again."""
-        if NAME.fullmatch(name):
-            (self.folder / name / POINTER).unlink(missing_ok=True)
+        if NAME.fullmatch(name) and self.folder.is_dir():
+            with self.changing():
+                self._unpoint(name)
+
+    def _point(self, name: str, version: str) -> None:
+        write_text_atomically(self.folder / name / POINTER, version + "\n")
+
+    def _unpoint(self, name: str) -> None:
+        (self.folder / name / POINTER).unlink(missing_ok=True)
 
     def stage(self, name: str) -> Path:
         """A new private folder for a version that is being written."""
@@ -145,23 +259,45 @@ class Registry:
         folder.mkdir(mode=0o700)
         return folder
 
-    def publish(self, name: str, staged: Path, version: str) -> AdapterVersion:
-        """Turn a staged folder, manifest included, into a version. One rename."""
+    def publish(
+        self, name: str, staged: Path, version: str, *, activate: bool = False
+    ) -> AdapterVersion:
+        """Turn a staged folder, manifest included, into a version. One rename.
+
+        Args:
+            activate: Let it answer, before anybody else can change something.
+        """
         if not VERSION.fullmatch(version):
             raise DataError(f"{version!r} cannot be a version; take one of new_version()")
         manifests.read(staged)
         target = self.folder / name / version
-        if target.exists():
-            raise DataError(f"there is a version {version!r} of {name!r} already; take a new one")
-        staged.rename(target)
+        with self.changing():
+            if target.exists():
+                raise DataError(
+                    f"there is a version {version!r} of {name!r} already; take a new one"
+                )
+            staged.rename(target)
+            if activate:
+                self._point(name, version)
         return self.get(name, version)
 
+    def debris(self) -> list[Path]:
+        """What killed processes left: true only of one who holds both locks."""
+        halves = (f"*/{STAGING}*", f"*/{TRASH}*", "*/.*.part", ".*.part")
+        return sorted(path for pattern in halves for path in self.folder.glob(pattern))
+
     def sweep(self) -> list[Path]:
-        """Remove what unfinished runs left; call it with the lock held. Gives what was removed."""
-        debris = sorted(self.folder.glob(f"*/{STAGING}*"))
-        for folder in debris:
-            shutil.rmtree(folder, ignore_errors=True)
-        return debris
+        """Remove what killed processes left; call it with ``lock_file`` held. Gives what it was."""
+        if not self.folder.is_dir():
+            return []
+        with self.changing():
+            found = self.debris()
+            for path in found:
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+        return found
 
     def version_names(self, name: str) -> list[str]:
         """The names of all versions of ``name``, readable or not, oldest first."""

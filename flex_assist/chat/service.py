@@ -26,10 +26,9 @@ from flex_assist.engine.protocol import (
     Priority,
 )
 from flex_assist.errors import DataError, EngineError
-from flex_assist.language import by_path, resolve
+from flex_assist.language import by_path, by_word
 from flex_assist.locations import Locations
-from flex_assist.models.catalogue import catalogue
-from flex_assist.models.store import serving_path
+from flex_assist.models.store import name_of, serving_path
 
 SYSTEM = (
     "You are FLeX-Assist, a coding assistant. Answer briefly and exactly."
@@ -99,8 +98,7 @@ class ChatService:
     @property
     def base(self) -> str:
         """The base model's name, for people."""
-        base = self._settings.model.base
-        return base if base in catalogue() else Path(base).stem
+        return name_of(self._settings.model.base)
 
     @property
     def root(self) -> Path:
@@ -235,7 +233,7 @@ def _language_in(text: str) -> str | None:
 
 
 def _fenced_language(text: str) -> str | None:
-    words = (resolve(word.lower(), None) for word in _FENCED_LANGUAGE.findall(text))
+    words = (by_word(word) for word in _FENCED_LANGUAGE.findall(text))
     found = next(filter(None, words), None)
     return found.name if found else None
 

@@ -8,8 +8,9 @@ import typer
 
 from flex_assist.adapters import explain
 from flex_assist.adapters.registry import AdapterVersion, Registry
+from flex_assist.cli import adapters_export, adapters_route, adapters_versions
 from flex_assist.cli.output import JSON_HELP, print_json, print_table, printable
-from flex_assist.complete.root import find_root
+from flex_assist.complete.root import root_of
 from flex_assist.errors import ConfigError, DataError
 from flex_assist.locations import locate
 
@@ -33,7 +34,7 @@ def list_adapters(repo: Repo = Path(), as_json: AsJson = False) -> None:
         for version in registry.versions(name)
     ]
     if as_json:
-        print_json({"repository": str(root_of(repo)), "adapters": records})
+        print_json({"repository": str(root_of(repo, locate())), "adapters": records})
         return
     rows = [
         ("*" if r["active"] else "", r["name"], r["version"], r["verdict"], r["reason"])
@@ -48,6 +49,9 @@ def show(
     repo: Repo = Path(),
     report: Annotated[
         bool, typer.Option("--report", help="print only where the report for people is")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="first compare all files with their digests")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -64,6 +68,8 @@ def show(
         raise ConfigError(f"there is no active adapter {name!r}; adapters here: {known}")
     if explained is not None:
         found = explained.adapter
+    if verify and found is not None:
+        registry.checked(found.folder.parent.name, found.folder.name)
     if report:
         print(_report_of(name, found))
         return
@@ -133,16 +139,14 @@ def _summary(registry: Registry, version: AdapterVersion) -> dict[str, Any]:
     }
 
 
-def root_of(repo: Path) -> Path:
-    """The repository that ``repo`` is, or is a folder of.
-
-    Raises:
-        ConfigError: It is no folder.
-    """
-    if not repo.is_dir():
-        raise ConfigError(f"{str(repo)!r} is not a folder")
-    return find_root(repo, locate()) or repo
-
-
 def _registry(repo: Path) -> Registry:
-    return Registry(locate(), root_of(repo))
+    locations = locate()
+    return Registry(locations, root_of(repo, locations))
+
+
+app.command("route")(adapters_route.route)
+app.command("activate")(adapters_versions.activate)
+app.command("rollback")(adapters_versions.rollback)
+app.command("remove")(adapters_versions.remove)
+app.command("export")(adapters_export.export_adapter)
+app.command("import")(adapters_export.import_adapter)

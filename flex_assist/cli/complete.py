@@ -60,6 +60,7 @@ def as_dict(completion: Completion) -> dict[str, object]:
         "language": completion.language,
         "adapter": completion.adapter,
         "reason": completion.reason,
+        "form": completion.form,
         "timings_ms": completion.timings_ms,
         "prompt_tokens": completion.prompt_tokens,
         "reused_tokens": completion.reused_tokens,
@@ -127,9 +128,10 @@ async def _complete(request: CompletionRequest, path: Path) -> Completion:
         service = CompletionService(
             engine=engine, settings=settings, locations=locations, root=root
         )
-        found = at_cursor(
+        region = at_cursor(
             request.before, request.after, path=request.path, language_id=request.language_id
-        ).language
+        )
+        found = (region.outer or region).language
         await service.warm(found.name if found else None, request.adapter)
         return await service.complete(request)
     finally:

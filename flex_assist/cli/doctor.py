@@ -14,10 +14,11 @@ from typing import Annotated
 import typer
 
 from flex_assist import __version__, config
-from flex_assist.cli.output import JSON_HELP, print_json
-from flex_assist.errors import FlexAssistError
+from flex_assist.cli.output import JSON_HELP, print_json, printable
+from flex_assist.errors import BusyError, FlexAssistError
 from flex_assist.locations import Locations, locate
-from flex_assist.models import store
+from flex_assist.locks import exclusive
+from flex_assist.models import installed, store
 
 EXTRAS = {"train": ("torch", "peft"), "lsp": ("pygls",), "tui": ("textual",)}
 LEAST_FREE_GB = 2.0
@@ -34,23 +35,27 @@ class Check:
 
 
 def command(
+    fix: Annotated[
+        bool, typer.Option("--fix", help="remove debris and mend pointers; no version is deleted")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
 ) -> None:
     """Check the installation and say what to do about what is missing."""
-    checks = list(examine(locate()))
+    checks = list(examine(locate(), fix=fix))
     healthy = all(check.ok for check in checks)
     if as_json:
         print_json({"ok": healthy, "checks": [asdict(check) for check in checks]})
     else:
         for check in checks:
-            print(f"{'ok  ' if check.ok else 'FAIL'} {check.name:16} {check.found}")
+            mark = "ok  " if check.ok else "FAIL"
+            print(printable(f"{mark} {check.name:16} {check.found}"))
             if check.advice and not check.ok:
-                print(f"     -> {check.advice}")
+                print(printable(f"     -> {check.advice}"))
     raise typer.Exit(0 if healthy else 1)
 
 
-def examine(locations: Locations) -> Iterator[Check]:
-    """All checks, one after the other."""
+def examine(locations: Locations, *, fix: bool = False) -> Iterator[Check]:
+    """All checks, one after the other; what can be mended is, if ``fix``."""
     yield Check(
         name="version",
         ok=True,
@@ -58,6 +63,8 @@ def examine(locations: Locations) -> Iterator[Check]:
     )
     yield _attempt("settings", lambda: f"read, base model {config.load(locations).model.base}")
     yield _attempt("base model", lambda: str(store.find(config.load(locations).model.base).path))
+    for name, fault in installed.faults(locations):
+        yield Check(name=f"model {name}", ok=False, found="cannot be used", advice=fault)
     yield _attempt("engine", lambda: _engine(config.load(locations).model.base))
     for extra, packages in EXTRAS.items():
         missing = [name for name in packages if importlib.util.find_spec(name) is None]
@@ -74,6 +81,51 @@ def examine(locations: Locations) -> Iterator[Check]:
         ok=shutil.which("git") is not None,
         found=shutil.which("git") or "not found",
         advice="install git: ignore rules and history are then read as git does",
+    )
+    yield from _adapters(locations, fix)
+    yield from _socket(locations, fix)
+
+
+def _adapters(locations: Locations, fix: bool) -> Iterator[Check]:
+    """The adapters of all repositories: one check each for what is wrong, or one for all."""
+    from flex_assist.adapters import health
+
+    try:
+        findings = list(health.look(locations, fix=fix))
+    except (FlexAssistError, OSError) as error:
+        yield Check(name="adapters", ok=False, found="cannot be looked at", advice=str(error))
+        return
+    for one in findings:
+        done = f" ({one.done})" if one.done else ""
+        found = f"{one.path}: {one.what}{done}"
+        yield Check(name="adapters", ok=bool(one.done), found=found, advice=one.advice)
+    if not findings:
+        registries = health.registries(locations)
+        versions = sum(len(one.folders()) for one in registries)
+        found = f"{versions} versions of {len(registries)} repositories"
+        yield Check(name="adapters", ok=True, found=found)
+
+
+def _socket(locations: Locations, fix: bool) -> Iterator[Check]:
+    """A socket that a killed host left."""
+    from flex_assist.engine.rendezvous import rendezvous
+
+    meeting = rendezvous(locations)
+    if meeting.identity() is None:
+        return
+    try:
+        with exclusive(meeting.host_lock, what="the engine host"):
+            if fix:
+                meeting.withdraw()
+    except BusyError:
+        # A host serves.
+        return
+    left = f"{meeting.socket} was left by a host that was killed"
+    yield Check(
+        name="engine socket",
+        ok=fix,
+        found=f"{left} (removed)" if fix else left,
+        advice="flex-assist doctor --fix",
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from flex_assist import config
-from flex_assist.cli.output import JSON_HELP, print_json
+from flex_assist.cli.output import JSON_HELP, print_json, printable
 from flex_assist.locations import locate
 
 app = typer.Typer(no_args_is_help=True, help="The engine host.")
@@ -33,6 +33,9 @@ def status(as_json: AsJson = False) -> None:
         for kind in ("models", "contexts"):
             for item in found.get(kind, []):
                 print(f"  {kind[:-1]:8} {item}")
+        for item in found.get("forms", []):
+            adapters = ", ".join(item["adapters"])
+            print(printable(f"  form     {item['form']} for {adapters}: {item['why']}"))
 
 
 @app.command("stop")

@@ -3,8 +3,13 @@
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from flex_assist.language import BY_LSP_ID, BY_NAME, Language, resolve
+from flex_assist.complete import embedded, fences
+from flex_assist.language import BY_LSP_ID, BY_NAME, Language, by_shebang, by_word, resolve
 from flex_assist.repository import containers, markup, notebooks
+
+# Longer ones are taken for prose: they are looked through at each keystroke.
+MOST_MARKDOWN_CHARACTERS = 1 << 20
+LONGEST_SHEBANG = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,27 +18,43 @@ class Region:
 
     Attributes:
         language: None where it is unknown, and in the markup of a file that also holds code.
+        stops: Texts that a completion cannot go beyond: they end the string that the code is in.
+        outer: The file's own code around that string. It is what counts where nobody has learnt
+            the string's language.
     """
 
     language: Language | None
     before: str
     after: str
+    stops: tuple[str, ...] = ()
+    outer: "Region | None" = None
 
 
 def at_cursor(
     before: str, after: str, *, path: PurePath | str | None, language_id: str | None
 ) -> Region:
-    """The code around a cursor: a whole document, a script or style in it, a notebook's cell.
+    """The code around a cursor: a whole document, or what of it is code of one language.
+
+    That is a script or style, a notebook's cell, fenced code, or code in a string.
 
     Args:
         before, after: In LF line ends.
         language_id: The editor's; it is believed before the name.
     """
+    return _with_string(_in_document(before, after, path, language_id))
+
+
+def _in_document(
+    before: str, after: str, path: PurePath | str | None, language_id: str | None
+) -> Region:
+    if fences.is_markdown(path, language_id):
+        return _in_fence(before, after)
     kind = _kind(path, language_id)
     if kind == "notebook":
         return _in_cell(before, after, resolve(language_id, path))
     if kind is None:
-        return Region(language=resolve(language_id, path), before=before, after=after)
+        known = resolve(language_id, path) or by_shebang(_first_line(before, after))
+        return Region(language=known, before=before, after=after)
     part = containers.part_at(kind, before, after)
     if part is None:
         return Region(language=None, before=before, after=after)
@@ -46,7 +67,7 @@ def first_language(
     """The language of a document, or of the first code in it."""
     kind = _kind(path, language_id)
     if kind is None or kind == "notebook":
-        return resolve(language_id, path)
+        return resolve(language_id, path) or by_shebang(_first_line(text, ""))
     named = (region.language for region in markup.regions(text, kind))
     return next((BY_NAME[name] for name in named if name), None)
 
@@ -67,3 +88,32 @@ def _in_cell(before: str, after: str, language: Language | None) -> Region:
         return Region(language=language, before=before, after=after)
     known = BY_NAME[named] if named else None
     return Region(language=known, before=before[start:], after=after)
+
+
+def _in_fence(before: str, after: str) -> Region:
+    """Fenced code is a document of its own."""
+    whole = len(before) + len(after)
+    found = fences.at_cursor(before, after) if whole <= MOST_MARKDOWN_CHARACTERS else None
+    if found is None:
+        return Region(language=None, before=before, after=after)
+    return Region(language=by_word(found.word), before=found.before, after=found.after)
+
+
+def _with_string(region: Region) -> Region:
+    """The code in the string around the cursor, if there is any."""
+    name = region.language.name if region.language else ""
+    found = embedded.at_cursor(name, region.before, region.after)
+    if found is None or found.language not in BY_NAME:
+        return region
+    return Region(
+        language=BY_NAME[found.language],
+        before=found.before,
+        after=found.after,
+        stops=(found.closing, "\n") if found.one_line else (found.closing,),
+        outer=region,
+    )
+
+
+def _first_line(before: str, after: str) -> str:
+    start = before[:LONGEST_SHEBANG]
+    return (start + after[: LONGEST_SHEBANG - len(start)]).partition("\n")[0]

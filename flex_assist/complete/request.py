@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from flex_assist.engine.protocol import Form
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionRequest:
@@ -33,6 +35,7 @@ class Completion:
     Attributes:
         adapter: Name of the adapter that answered, or ``base``.
         reason: Why this adapter, for people.
+        form: What computed: ``base``, ``adapter`` over it, or both ``merged`` into one file.
         timings_ms: context, queue, prefill, decode, trim, total.
         notes: What the filters did, in their order, e.g. ``"cut at the suffix"``.
     """
@@ -41,6 +44,7 @@ class Completion:
     language: str | None
     adapter: str
     reason: str
+    form: Form = "base"
     timings_ms: dict[str, float] = field(default_factory=dict)
     prompt_tokens: int = 0
     reused_tokens: int = 0

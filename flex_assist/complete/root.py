@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from flex_assist.adapters.registry import Registry
+from flex_assist.errors import ConfigError
 from flex_assist.locations import Locations
 from flex_assist.repository import forgotten
 
@@ -20,6 +21,17 @@ def find_root(path: Path, locations: Locations) -> Path | None:
         if _is_adapted(folder, locations) or _has(folder, MARKERS):
             return folder
     return next((folder for folder in folders if _has(folder, PROJECT_FILES)), None)
+
+
+def root_of(folder: Path, locations: Locations) -> Path:
+    """The repository that a folder is, or is a part of.
+
+    Raises:
+        ConfigError: It is no folder.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"{str(folder)!r} is not a folder")
+    return find_root(folder, locations) or folder
 
 
 def adapted_root(path: Path, locations: Locations) -> Path | None:

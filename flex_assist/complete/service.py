@@ -9,13 +9,14 @@ from typing import TypeVar
 
 from flex_assist.adapters.router import BASE, Route, Router, Routes
 from flex_assist.complete.context import RepositoryContext
-from flex_assist.complete.region import at_cursor
+from flex_assist.complete.region import Region, at_cursor
 from flex_assist.complete.request import Completion, CompletionRequest
 from flex_assist.complete.trim import Surroundings, finished_early, several_lines, trim
 from flex_assist.config import Settings
 from flex_assist.engine.protocol import (
     Engine,
     Finished,
+    Form,
     GenerateRequest,
     Piece,
     TextPiece,
@@ -71,26 +72,36 @@ class CompletionService:
             path=request.path,
             language_id=request.language_id,
         )
-        around = Surroundings(before=region.before, after=region.after)
+        region = self._known(region, request.adapter)
         return await self._routed(
             region.language.name if region.language else None,
             request.adapter,
-            lambda route: self._complete(request, around, region.language, route),
+            lambda route: self._complete(request, region, route),
         )
+
+    def _known(self, region: Region, adapter: str) -> Region:
+        """The code in a string where an adapter has learnt its language, else the code around."""
+        if region.outer is None or region.language is None:
+            return region
+        learnt = adapter == "auto" and self._router.route(region.language.name).adapters
+        return region if learnt else region.outer
 
     async def _complete(
         self,
         request: CompletionRequest,
-        around: Surroundings,
-        language: Language | None,
+        region: Region,
         route: Route,
     ) -> Completion:
-        clock = _Clock()
+        clock, language = _Clock(), region.language
+        around = Surroundings(before=region.before, after=region.after)
         with clock.stage("context"):
             model = await self._base()
             prompt = await self._prompt(request, around, language, route, model)
-        several = several_lines(around, knows_end=route.fim is not None)
-        text, finished = await self._generate(prompt, route.weights(model), around, several)
+        several = "\n" not in region.stops and several_lines(
+            around, knows_end=route.fim is not None
+        )
+        stops = region.stops if several else tuple(dict.fromkeys((*region.stops, "\n")))
+        text, finished = await self._generate(prompt, route.weights(model), around, stops)
         with clock.stage("trim"):
             shown, notes = trim(text, around, several=several, ended_by=finished.reason)
             if "\r\n" in request.before or "\r\n" in request.after:
@@ -101,6 +112,7 @@ class CompletionService:
             language=language.name if language else None,
             adapter=route.name,
             reason=route.reason,
+            form=finished.form,
             timings_ms=clock.result(),
             prompt_tokens=finished.prompt_tokens,
             reused_tokens=finished.reused_tokens,
@@ -130,7 +142,7 @@ class CompletionService:
         try:
             return await use(route)
         except ModelError as error:
-            if route.lora is None or adapter != "auto":
+            if not route.adapters or adapter != "auto":
                 raise
             return await use(Route(name=BASE, reason=f"{route.name!r} failed: {error}"))
 
@@ -174,27 +186,28 @@ class CompletionService:
         return [self._encoded[text] for text in texts]
 
     async def _generate(
-        self, prompt: Prompt, weights: Weights, around: Surroundings, several: bool
+        self, prompt: Prompt, weights: Weights, around: Surroundings, stops: tuple[str, ...]
     ) -> tuple[str, Finished]:
         request = GenerateRequest(
             weights=weights,
             tokens=prompt.tokens,
             heal=True,
             max_tokens=self._settings.completion.max_tokens,
-            stop_texts=() if several else ("\n",),
+            stop_texts=stops,
         )
         text, started, first = "", time.perf_counter(), None
         pieces = 0
+        form: Form = "base"
         # Closing the stream is what tells the engine to stop.
         async with aclosing(self._engine.generate(request)) as stream:
             async for item in stream:
                 if isinstance(item, Finished):
                     return item.text, item
                 assert isinstance(item, Piece)
-                text += item.text
+                text, form = text + item.text, item.form
                 pieces += 1
                 first = first or time.perf_counter()
-                if finished_early(text, around, several):
+                if finished_early(text, around, "\n" not in stops):
                     break
         now = time.perf_counter()
         # Stopped before the engine's own account came: what was seen from here.
@@ -207,6 +220,7 @@ class CompletionService:
             queue_ms=0.0,
             prefill_ms=((first or now) - started) * 1000,
             decode_ms=(now - (first or now)) * 1000,
+            form=form,
         )
 
 

@@ -25,6 +25,7 @@ class Context:
     After any error, abort included, ``tokens`` is still exactly what the KV holds.
 
     Args:
+        adapters: The sum of their updates is added to the model's weights.
         context_tokens: Most tokens of the sequence.
         batch_tokens: Most tokens of one decode.
     """
@@ -32,13 +33,13 @@ class Context:
     def __init__(
         self,
         model: Model,
-        adapter: Adapter | None,
+        adapters: Sequence[Adapter],
         context_tokens: int,
         threads: int,
         batch_tokens: int = 512,
     ) -> None:
         self.model = model
-        self.adapter = adapter
+        self.adapters = tuple(adapters)
         self.context_tokens = context_tokens
         self.batch_tokens = min(batch_tokens, context_tokens)
         self._tokens: list[int] = []
@@ -53,8 +54,8 @@ class Context:
             )
         self._memory = native.llama_get_memory(self._handle)
         self._batch = native.llama_batch_init(self.batch_tokens, 0, 1)
-        if adapter is not None:
-            self._attach(adapter)
+        if self.adapters:
+            self._attach()
 
     @property
     def tokens(self) -> tuple[int, ...]:
@@ -192,12 +193,14 @@ class Context:
             raise EngineError("the context is closed; make another")
         return self._handle
 
-    def _attach(self, adapter: Adapter) -> None:
-        handles = (native.llama_adapter_lora_p_ctypes * 1)(adapter.handle)
-        scales = (ctypes.c_float * 1)(1.0)
-        if native.llama_set_adapters_lora(self.handle, handles, 1, scales) != 0:
+    def _attach(self) -> None:
+        count = len(self.adapters)
+        handles = (native.llama_adapter_lora_p_ctypes * count)(*(a.handle for a in self.adapters))
+        scales = (ctypes.c_float * count)(*(1.0,) * count)
+        if native.llama_set_adapters_lora(self.handle, handles, count, scales) != 0:
             self.close()
-            raise ModelError(f"the adapter {str(adapter.path)!r} cannot be used; adapt again")
+            paths = ", ".join(str(adapter.path) for adapter in self.adapters)
+            raise ModelError(f"the adapters {paths!r} cannot be used; adapt again")
 
     def check(self, tokens: Sequence[int]) -> None:
         """Refuse a prompt that cannot be decoded.

@@ -274,8 +274,8 @@ def _choose(
     logits = context.logits()
     if np.isnan(logits.max()):
         raise EngineError(
-            f"{context.model.path.name!r} computes no numbers (NaN); its file, or the adapter "
-            f"{str(context.adapter.path) if context.adapter else None!r}, is damaged"
+            f"{context.model.path.name!r} computes no numbers (NaN); its file, or one of the "
+            f"adapters {[str(adapter.path) for adapter in context.adapters]!r}, is damaged"
         )
     if not forced:
         return sampler.pick(logits)

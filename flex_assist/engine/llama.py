@@ -13,16 +13,19 @@ import threading
 from pathlib import Path
 from typing import Any, Final
 
+import llama_cpp
 import llama_cpp.llama_cpp as native
 
 from flex_assist.engine.gguf_header import check_gguf
 from flex_assist.engine.protocol import ModelFacts
 from flex_assist.errors import EngineError, ModelError
 
-__all__ = ["ALL_LAYERS", "Adapter", "Model", "native", "silence"]
+__all__ = ["ALL_LAYERS", "LIBRARY", "Adapter", "Model", "native", "silence"]
 
 _log = logging.getLogger(__name__)
 
+# Which llama.cpp this is.
+LIBRARY: Final = str(llama_cpp.__version__)
 ALL_LAYERS: Final = -1
 _NO_TOKEN: Final = -1
 _REASONS: Final = ("error", "failed", "unknown", "invalid", "not ", "mismatch", "wrong", "corrupt")
@@ -209,10 +212,10 @@ class Model:
             self._adapters[key] = Adapter(real, handle)
         return self._adapters[key]
 
-    def free_adapter(self, adapter: Adapter | None) -> None:
+    def free_adapter(self, adapter: Adapter) -> None:
         """Give an adapter's memory back. No context may use it any more."""
         kept = {key: held for key, held in self._adapters.items() if held is not adapter}
-        if adapter is not None and len(kept) < len(self._adapters):
+        if len(kept) < len(self._adapters):
             self._adapters = kept
             native.llama_adapter_lora_free(adapter.handle)
 

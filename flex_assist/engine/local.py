@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import logging
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
     from flex_assist.engine.pool import Pool
 
+_log = logging.getLogger(__name__)
+
 Steps = Callable[[Interrupt], Iterator[Any]]
 
 
@@ -35,10 +38,15 @@ class LocalEngine:
     """``protocol.Engine`` in this process. Light until a model is asked for.
 
     All computing is done by one thread; see ``scheduling.Worker`` for who goes first.
+
+    Args:
+        speeds: The file that keeps what was measured of forms of weights; None keeps nothing.
     """
 
-    def __init__(self, settings: EngineSettings) -> None:
+    def __init__(self, settings: EngineSettings, speeds: Path | None = None) -> None:
         self._settings = settings
+        self._speeds = speeds
+        self._measured: set[Weights] = set()
         self._vocabularies = Vocabularies()
         self._worker = Worker(self._free)
         self._opened: Pool | None = None
@@ -63,7 +71,9 @@ class LocalEngine:
         """Answer piece by piece, ``Finished`` last. Closing the iterator cancels the request."""
         submitted_s = time.perf_counter()
         return self._run(
-            request.priority, lambda stop: self._pool().answer(request, submitted_s, stop)
+            request.priority,
+            lambda stop: self._pool().answer(request, submitted_s, stop),
+            request.weights,
         )
 
     async def score(
@@ -82,7 +92,7 @@ class LocalEngine:
     async def warm(self, weights: Weights) -> None:
         """Load the weights now, so that the first request does not wait for them."""
         async for _ in self._run(
-            Priority.COMPLETION, lambda stop: self._pool().warm(weights, stop)
+            Priority.COMPLETION, lambda stop: self._pool().warm(weights, stop), weights
         ):
             pass
 
@@ -108,18 +118,22 @@ class LocalEngine:
             # Not before a model is asked for: loading llama.cpp takes a while.
             from flex_assist.engine.pool import Pool
 
-            self._opened = Pool(self._settings)
+            self._opened = Pool(self._settings, self._speeds)
         return self._opened
 
     def _free(self) -> None:
         if self._opened is not None:
             self._opened.close()
 
-    async def _run(self, priority: Priority, steps: Steps) -> AsyncGenerator[Any, None]:
+    async def _run(
+        self, priority: Priority, steps: Steps, weights: Weights | None = None
+    ) -> AsyncGenerator[Any, None]:
         inbox: asyncio.Queue[Any] = asyncio.Queue()
         deliver = functools.partial(_deliver, asyncio.get_running_loop(), inbox)
         job = Job(priority=priority, steps=steps, deliver=deliver)
         self._worker.submit(job)
+        if weights is not None:
+            self._measure(weights)
         try:
             while (item := await inbox.get()) is not END:
                 if isinstance(item, Exception):
@@ -128,8 +142,22 @@ class LocalEngine:
         finally:
             job.interrupt.cancel()
 
+    def _measure(self, weights: Weights) -> None:
+        """Once, when nobody waits: which form of these weights is faster."""
+        choice = weights.merged is not None and weights.adapters and self._settings.form == "auto"
+        if not choice or weights in self._measured:
+            return
+        self._measured.add(weights)
+        steps: Steps = lambda stop: self._pool().measure(weights, stop)  # noqa: E731
+        self._worker.submit(Job(priority=Priority.BACKGROUND, steps=steps, deliver=_log_failure))
 
-_EMPTY: dict[str, Any] = {"loading": None, "models": [], "contexts": []}
+
+_EMPTY: dict[str, Any] = {"loading": None, "models": [], "contexts": [], "forms": []}
+
+
+def _log_failure(item: object) -> None:
+    if isinstance(item, Exception):
+        _log.warning("the forms of an adapter could not be measured: %s", item)
 
 
 def _deliver(loop: asyncio.AbstractEventLoop, inbox: "asyncio.Queue[Any]", item: object) -> None:

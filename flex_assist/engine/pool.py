@@ -10,29 +10,36 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from flex_assist.config import EngineSettings
-from flex_assist.engine import generation
+from flex_assist.engine import form, generation
 from flex_assist.engine.context import Context
+from flex_assist.engine.form import Decision, Room, Speed
 from flex_assist.engine.gguf_header import check_gguf
 from flex_assist.engine.healing import Vocabulary
 from flex_assist.engine.interrupt import Interrupt
-from flex_assist.engine.llama import Model
-from flex_assist.engine.protocol import Finished, GenerateRequest, Piece, Priority, Weights
+from flex_assist.engine.llama import LIBRARY, Model
+from flex_assist.engine.protocol import Finished, Form, GenerateRequest, Piece, Priority, Weights
+from flex_assist.engine.speeds import Speeds, key_of
+from flex_assist.errors import ModelError
 
 CONTEXTS: Final = 6
+# Of weights that were asked for last.
+DECISIONS_SHOWN: Final = 16
 
 # A file as it was when it was read: path, time of change, size.
 FileState = tuple[Path, int, int]
-# Base, adapter, and who asks: chat and completion do not spoil each other's KV.
-ContextKey = tuple[FileState, FileState | None, Priority]
+# Base, adapters, and who asks: chat and completion do not spoil each other's KV.
+ContextKey = tuple[FileState, tuple[FileState, ...], Priority]
 
 
 @dataclass(slots=True, kw_only=True)
 class _LoadedModel:
     model: Model
     context_tokens: int
+    merged: bool
     vocabulary: Vocabulary | None = None
 
     def spelling(self) -> Vocabulary:
@@ -49,17 +56,25 @@ class Pool:
     Contexts are told apart by the very state of the files, so that neither another adapter's KV nor
     an older file's is ever used.
 
+    Args:
+        speeds: The file that keeps what was measured of forms; None keeps nothing.
+
     Attributes:
         snapshot: For people; replaced as a whole, so any thread may read it.
     """
 
-    def __init__(self, settings: EngineSettings, contexts: int = CONTEXTS) -> None:
+    def __init__(
+        self, settings: EngineSettings, speeds: Path | None = None, contexts: int = CONTEXTS
+    ) -> None:
         self._settings = settings
+        self._speeds = Speeds(speeds)
+        self._decisions: dict[Weights, Decision] = {}
         self._limit = contexts
         self._models: dict[FileState, _LoadedModel] = {}
         self._contexts: dict[ContextKey, Context] = {}
         self._leased: set[ContextKey] = set()
-        self.snapshot: dict[str, Any] = {"loading": None, "models": [], "contexts": []}
+        self.snapshot: dict[str, Any] = {}
+        self._publish()
 
     def answer(
         self, request: GenerateRequest, submitted_s: float, interrupt: Interrupt
@@ -69,29 +84,49 @@ class Pool:
         Args:
             submitted_s: ``time.perf_counter()`` when the request was made.
         """
-        with self._lease(request.weights, request.priority) as (context, loaded):
+        chosen = self._form(request.weights)
+        with self._lease(request.weights, request.priority, chosen) as (context, loaded):
             for item in generation.generate(context, loaded.spelling, request, interrupt):
                 if isinstance(item, Finished):
                     passed_ms = (time.perf_counter() - submitted_s) * 1000
                     waited_ms = max(0.0, passed_ms - item.prefill_ms - item.decode_ms)
                     item = dataclasses.replace(item, queue_ms=waited_ms)
-                yield item
+                yield dataclasses.replace(item, form=chosen) if item is not None else None
 
     def score(
         self, weights: Weights, windows: Sequence[Sequence[int]], interrupt: Interrupt
     ) -> Iterator[list[NDArray[np.float64]] | None]:
-        """``generation.score`` in the right context."""
-        with self._lease(weights, Priority.BACKGROUND) as (context, _):
+        """``generation.score`` in the right context: adapters as such, whatever form is served."""
+        with self._lease(weights, Priority.BACKGROUND, _unmerged(weights)) as (context, _):
             yield from generation.score(context, windows, interrupt)
 
     def warm(self, weights: Weights, interrupt: Interrupt) -> Iterator[None]:
         """Load what completions need, and read the weights from disk once."""
-        with self._lease(weights, Priority.COMPLETION) as (context, loaded):
+        chosen = self._form(weights)
+        with self._lease(weights, Priority.COMPLETION, chosen) as (context, loaded):
             loaded.spelling()
             if not context.length:
                 context.prefill([0], interrupt)
                 context.clear()
             yield None
+
+    def measure(self, weights: Weights, interrupt: Interrupt) -> Iterator[None]:
+        """Find out which form of ``weights`` is faster, unless that is known or of no use."""
+        key = self._key(weights)
+        if self._speeds.get(key) is not None or not self._room(weights).enough:
+            return
+        found: dict[str, Speed] = {}
+        forms: tuple[Form, ...] = ("adapter", "merged")
+        for one in forms:
+            with self._lease(weights, Priority.BACKGROUND, one) as (context, _):
+                found[one] = yield from form.measure(context, interrupt)
+        self._speeds.put(key, found)
+        # What will be asked next is kept ready; what was only measured goes.
+        with self._lease(weights, Priority.COMPLETION, self._form(weights)) as (_, loaded):
+            loaded.spelling()
+        background = [each for each in self._contexts if each[2] is Priority.BACKGROUND]
+        self._free([each for each in background if each not in self._leased])
+        self._publish()
 
     def unload(self) -> Iterator[None]:
         """Free all that is not in use."""
@@ -106,13 +141,18 @@ class Pool:
         self._publish()
 
     @contextlib.contextmanager
-    def _lease(self, weights: Weights, role: Priority) -> Iterator[tuple[Context, _LoadedModel]]:
-        base = _state(weights.model, "model")
-        adapter = _state(weights.adapter, "adapter") if weights.adapter is not None else None
-        key = (base, adapter, role)
+    def _lease(
+        self, weights: Weights, role: Priority, chosen: Form
+    ) -> Iterator[tuple[Context, _LoadedModel]]:
+        merged = weights.merged if chosen == "merged" else None
+        base = _state(merged or weights.model, "model")
+        adapters: tuple[FileState, ...] = ()
+        if merged is None:
+            adapters = tuple(_state(adapter, "adapter") for adapter in weights.adapters)
+        key = (base, adapters, role)
         assert key not in self._leased, "two jobs in one context"
-        loaded = self._load(base)
-        context = self._contexts.pop(key, None) or self._open(loaded, adapter)
+        loaded = self._load(base, merged=merged is not None)
+        context = self._contexts.pop(key, None) or self._open(loaded, adapters)
         self._contexts[key] = context
         self._leased.add(key)
         self._make_room()
@@ -123,7 +163,53 @@ class Pool:
             self._leased.discard(key)
             self._publish()
 
-    def _load(self, base: FileState) -> _LoadedModel:
+    def _form(self, weights: Weights) -> Form:
+        """Which form answers now. What cannot be loaded merged is served as adapters."""
+        if weights.merged is None:
+            return _unmerged(weights)
+        try:
+            decision = self._decided(weights)
+            if decision.form == "merged":
+                self._load(_state(weights.merged, "model"), merged=True)
+        except ModelError as error:
+            if not weights.adapters:
+                raise
+            decision = Decision(form="adapter", why=str(error))
+        self._decisions.pop(weights, None)
+        self._decisions[weights] = decision
+        for old in list(self._decisions)[:-DECISIONS_SHOWN]:
+            del self._decisions[old]
+        return decision.form
+
+    def _decided(self, weights: Weights) -> Decision:
+        if not weights.adapters:
+            return Decision(form="merged", why="there is no adapter beside it")
+        wanted = self._settings.form
+        speeds = self._speeds.get(self._key(weights)) if wanted == "auto" else None
+        return form.decide(wanted, self._room(weights), speeds)
+
+    def _key(self, weights: Weights) -> str:
+        """Under which speeds are kept: an adapter that was replaced is measured anew."""
+        assert weights.merged is not None
+        files = (weights.model, *weights.adapters, weights.merged)
+        states = [_state(path, "model") for path in files]
+        threads = self._settings.threads or available_threads()
+        return key_of(states, threads, self._settings.gpu_layers, LIBRARY)
+
+    def _room(self, weights: Weights) -> Room:
+        """Memory for the merged file of ``weights`` beside those of other adapters."""
+        assert weights.merged is not None
+        merged = _state(weights.merged, "model")
+        loaded = {state: one for state, one in self._models.items() if one.merged}
+        used = sum(state[2] for state in loaded if state != merged)
+        limit = self._settings.memory_mb * 1e6
+        return Room(
+            needed=0 if merged in loaded else merged[2],
+            used=used,
+            limit=limit or form.FREE_SHARE * (psutil.virtual_memory().available + used),
+        )
+
+    def _load(self, base: FileState, *, merged: bool) -> _LoadedModel:
         if base not in self._models:
             self._publish(loading=base[0])
             try:
@@ -132,11 +218,11 @@ class Pool:
                 self._publish()
             trained = model.facts().context_tokens or self._settings.context_tokens
             tokens = min(self._settings.context_tokens, trained)
-            self._models[base] = _LoadedModel(model=model, context_tokens=tokens)
+            self._models[base] = _LoadedModel(model=model, context_tokens=tokens, merged=merged)
         return self._models[base]
 
-    def _open(self, loaded: _LoadedModel, adapter: FileState | None) -> Context:
-        attached = loaded.model.load_adapter(adapter[0]) if adapter is not None else None
+    def _open(self, loaded: _LoadedModel, adapters: tuple[FileState, ...]) -> Context:
+        attached = [loaded.model.load_adapter(adapter[0]) for adapter in adapters]
         threads = self._settings.threads or available_threads()
         return Context(loaded.model, attached, loaded.context_tokens, threads)
 
@@ -150,9 +236,10 @@ class Pool:
         for key in keys:
             context = self._contexts.pop(key)
             context.close()
-            adapter = context.adapter
-            if all(other.adapter is not adapter for other in self._contexts.values()):
-                context.model.free_adapter(adapter)
+            kept = [one for other in self._contexts.values() for one in other.adapters]
+            for adapter in context.adapters:
+                if all(one is not adapter for one in kept):
+                    context.model.free_adapter(adapter)
         used = {base for base, _, _ in self._contexts}
         for base in [base for base in self._models if base not in used]:
             self._models.pop(base).model.close()
@@ -167,13 +254,26 @@ class Pool:
             "contexts": [
                 {
                     "model": str(base[0]),
-                    "adapter": str(adapter[0]) if adapter is not None else None,
+                    "adapters": [str(adapter[0]) for adapter in adapters],
                     "role": role.name.lower(),
                     "tokens": context.length,
                 }
-                for (base, adapter, role), context in self._contexts.items()
+                for (base, adapters, role), context in self._contexts.items()
+            ],
+            "forms": [
+                {
+                    "adapters": [str(adapter) for adapter in weights.adapters],
+                    "merged": str(weights.merged),
+                    "form": decision.form,
+                    "why": decision.why,
+                }
+                for weights, decision in self._decisions.items()
             ],
         }
+
+
+def _unmerged(weights: Weights) -> Form:
+    return "adapter" if weights.adapters else "base"
 
 
 def available_threads() -> int:

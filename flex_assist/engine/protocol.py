@@ -11,7 +11,10 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
+
+# What answered: the base alone, adapters over it, or the file in which they are merged.
+Form = Literal["base", "adapter", "merged"]
 
 
 class Priority(IntEnum):
@@ -24,13 +27,19 @@ class Priority(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """Which weights answer: a base model's GGUF file and, on top of it, a LoRA GGUF file or none.
+    """Which weights answer: a base model's GGUF file and what is added to it.
 
     KV, states and caches are keyed by this, never by tokens alone.
+
+    Attributes:
+        adapters: LoRA GGUF files; the sum of all their updates is added to the base.
+        merged: A GGUF file of the base with the same sum in it. An engine may answer with it
+            instead: the same function, but for rounding.
     """
 
     model: Path
-    adapter: Path | None = None
+    adapters: tuple[Path, ...] = ()
+    merged: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +106,7 @@ class Piece:
     """Some more of the answer."""
 
     text: str
+    form: Form = "base"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +127,7 @@ class Finished:
     queue_ms: float
     prefill_ms: float
     decode_ms: float
+    form: Form = "base"
 
 
 class Engine(Protocol):

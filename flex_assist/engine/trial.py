@@ -49,7 +49,7 @@ def run(model: Path) -> None:
     from flex_assist.engine.llama import Model
 
     loaded = Model.load(model)
-    context = Context(loaded, None, 64, 2)
+    context = Context(loaded, (), 64, 2)
     context.extend([token % loaded.vocabulary_size for token in PROMPT])
     context.append(int(context.logits().argmax()))
     context.close()

@@ -155,24 +155,26 @@ def unpack_path(message: Mapping[str, Any], key: str) -> Path:
     Raises:
         EngineError: It is not absolute.
     """
-    data = field(message, key, bytes)
-    path = Path(os.fsdecode(data))
-    if not path.is_absolute() or b"\0" in data:
-        raise EngineError(f"the path {str(path)!r} of a request is not absolute")
-    return path
+    return _path(field(message, key, bytes))
 
 
 def pack_weights(weights: Weights) -> dict[str, Any]:
     """Weights as plain data."""
-    adapter = pack_path(weights.adapter) if weights.adapter is not None else None
-    return {"model": pack_path(weights.model), "adapter": adapter}
+    return {
+        "model": pack_path(weights.model),
+        "adapters": [pack_path(adapter) for adapter in weights.adapters],
+        "merged": pack_path(weights.merged) if weights.merged is not None else None,
+    }
 
 
 def unpack_weights(message: Mapping[str, Any]) -> Weights:
     """Weights from plain data."""
     data = field(message, "weights", dict)
-    adapter = unpack_path(data, "adapter") if data.get("adapter") is not None else None
-    return Weights(model=unpack_path(data, "model"), adapter=adapter)
+    return Weights(
+        model=unpack_path(data, "model"),
+        adapters=tuple(_path(one) for one in items(data, "adapters", bytes)),
+        merged=unpack_path(data, "merged") if data.get("merged") is not None else None,
+    )
 
 
 def pack_request(request: GenerateRequest) -> dict[str, Any]:
@@ -214,16 +216,14 @@ def unpack_request(message: Mapping[str, Any]) -> GenerateRequest:
 
 def pack_item(item: Piece | Finished) -> dict[str, Any]:
     """A part of an answer as plain data."""
-    if isinstance(item, Piece):
-        return {"text": item.text}
-    return {name: getattr(item, name) for name in Finished.__slots__}
+    return {name: getattr(item, name) for name in type(item).__slots__}
 
 
 def unpack_item(data: Mapping[str, Any]) -> Piece | Finished:
     """A part of an answer from plain data."""
-    if len(data) == 1:
-        return Piece(text=field(data, "text", str))
-    return _record(Finished, data)
+    if "reason" in data:
+        return _record(Finished, data)
+    return _record(Piece, data)
 
 
 def pack_facts(facts: ModelFacts) -> dict[str, Any]:
@@ -244,6 +244,13 @@ def unpack_pieces(message: Mapping[str, Any]) -> list[TextPiece]:
         TextPiece(text=field(piece, "text", str), special=field(piece, "special", bool))
         for piece in pieces
     ]
+
+
+def _path(data: bytes) -> Path:
+    path = Path(os.fsdecode(data))
+    if not path.is_absolute() or b"\0" in data:
+        raise EngineError(f"the path {str(path)!r} of a request is not absolute")
+    return path
 
 
 def _record(kind: type[Value], data: Mapping[str, Any]) -> Value:

@@ -1,4 +1,4 @@
-"""Writing a LoRA adapter, or its sum with the base, as GGUF."""
+"""Writing a LoRA adapter as GGUF."""
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from flex_assist.errors import ExportError
 from flex_assist.files import write_atomically
 from flex_assist.models.architectures import Layout, layout
-from flex_assist.models.fim import FimTokens
 from flex_assist.models.gguf_file import architecture, open_gguf, tensor_values
-from flex_assist.models.quantized import Update, write_model
 
 # The trained base is the dequantized GGUF base: rounding to bfloat16 is all that may differ.
 LEAST_COSINE = 0.999
@@ -60,7 +58,7 @@ def write_lora(base: Path, target: Path, modules: Mapping[str, LoraModule]) -> N
             writer.add_string(gguf.Keys.General.TYPE, gguf.GGUFType.ADAPTER)
             writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
             writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(rank))
-            for module in modules.values():
+            for _, module in sorted(modules.items()):
                 name = f"{plan.gguf_name(module.module)}.weight"
                 b = plan.to_gguf(name, module.b * np.float32(module.scale))
                 writer.add_tensor(f"{name}.lora_a", np.ascontiguousarray(module.a, np.float32))
@@ -70,21 +68,6 @@ def write_lora(base: Path, target: Path, modules: Mapping[str, LoraModule]) -> N
             writer.write_tensors_to_file()
 
     write_atomically(target, fill)
-
-
-def write_merged(
-    base: Path, target: Path, modules: Mapping[str, LoraModule], fim: FimTokens | None
-) -> None:
-    """Write base + update as Q8_0, atomically; summed in float32, tensor by tensor.
-
-    Raises:
-        ExportError: A layout check fails.
-    """
-    reader = open_gguf(base)
-    plan = layout(reader, architecture(reader))
-    check_layout(reader, plan, modules)
-    updates = dict(_update(plan, module) for module in modules.values())
-    write_model(base, target, updates, _fim_metadata(fim))
 
 
 def check_layout(reader: gguf.GGUFReader, plan: Layout, modules: Mapping[str, LoraModule]) -> None:
@@ -108,23 +91,6 @@ def check_layout(reader: gguf.GGUFReader, plan: Layout, modules: Mapping[str, Lo
                 f"{name!r} does not match the weight that was trained (cosine {fit:.4f}, "
                 f"without re-ordering {other:.4f}); the adapter would be wrong, nothing is written"
             )
-
-
-def _update(plan: Layout, module: LoraModule) -> tuple[str, Update]:
-    name = f"{plan.gguf_name(module.module)}.weight"
-    b = plan.to_gguf(name, module.b * np.float32(module.scale))
-    return name, lambda: b @ module.a
-
-
-def _fim_metadata(fim: FimTokens | None) -> dict[str, int | str]:
-    if fim is None:
-        return {}
-    keys = gguf.Keys.Tokenizer
-    return {
-        keys.FIM_SUF_ID: fim.suffix_id,
-        keys.FIM_PRE_ID: fim.prefix_id,
-        keys.FIM_MID_ID: fim.middle_id,
-    }
 
 
 def _cosine(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:

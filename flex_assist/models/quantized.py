@@ -1,12 +1,12 @@
 """Writing a GGUF model in another precision, with or without an update added to its weights.
 
-The sum is made in float32 on the dequantized base, one tensor at a time, so that memory stays at
-one tensor. Q8_0 loses nothing that can be measured; a 4-bit file would lose most of a small update
-(see the decision record on quantization).
+The sum is made in float32 on the dequantized base, some rows at a time, so that memory does not
+grow with the model. Q8_0 loses nothing that can be measured; a 4-bit file would lose most of a
+small update (see the decision record on quantization).
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,17 @@ from numpy.typing import NDArray
 
 from flex_assist.errors import ExportError
 from flex_assist.files import write_atomically
-from flex_assist.models.gguf_file import architecture, open_gguf, tensor_values
+from flex_assist.models.gguf_file import architecture, open_gguf, rows_of, shape_of
 
 F32, F16, Q8_0 = GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.Q8_0
 FLOATS = (F32, F16)
 STORED_AS = {F32: np.float32, F16: np.float16, Q8_0: np.uint8}
 FILE_TYPES = {F16: gguf.LlamaFileType.MOSTLY_F16, Q8_0: gguf.LlamaFileType.MOSTLY_Q8_0}
-Update = Callable[[], NDArray[np.float32]]
+# Numbers that are in memory as float32 at a time, a few copies of them.
+MOST_NUMBERS = 1 << 21
+LARGEST_HALF = 65504.0
+# Gives what is added to some rows of a tensor.
+Update = Callable[[slice], NDArray[np.float32]]
 
 
 def write_model(
@@ -38,12 +42,13 @@ def write_model(
 
     Args:
         kind: Q8_0 or F16; vectors and rows that do not fit a block keep a float type.
-        updates: GGUF tensor name to a function that gives what is added to it, shape (out, in).
+        updates: GGUF tensor name to a function that gives what is added to rows of it, (rows, in).
         metadata: Keys to set beside those of the base.
 
     Raises:
         ModelError: ``base`` cannot be read.
-        ExportError: An update names a tensor that the base does not have, or has another shape.
+        ExportError: An update names a tensor that the base does not have, has another shape, or
+            a weight is no number any more.
     """
     reader = open_gguf(base)
     wanted = dict(updates or {})
@@ -64,7 +69,7 @@ def _write(
     with closing(gguf.GGUFWriter(part, architecture(reader))) as writer:
         _copy_metadata(reader, writer, metadata)
         for tensor in reader.tensors:
-            shape = tuple(int(size) for size in reversed(tensor.shape.tolist()))
+            shape = shape_of(tensor)
             kind = _target_type(tensor, tensor.name in updates, wanted)
             block, bytes_of_block = gguf.GGML_QUANT_SIZES[kind]
             size = gguf.quant_shape_to_byte_shape(shape, kind) if kind == Q8_0 else shape
@@ -73,8 +78,15 @@ def _write(
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
+        # The library writes whole tensors only.
+        assert writer.fout is not None
+        (file,) = writer.fout
+        writer.write_padding(file, file.tell())
         for tensor in reader.tensors:
-            writer.write_tensor_data(_data(tensor, updates.get(tensor.name), wanted))
+            kind, written = _target_type(tensor, tensor.name in updates, wanted), 0
+            for rows in _converted(tensor, updates.get(tensor.name), kind):
+                written += file.write(rows)
+            writer.write_padding(file, written)
 
 
 def _target_type(
@@ -88,22 +100,30 @@ def _target_type(
     return F16 if int(tensor.shape[0]) % gguf.GGML_QUANT_SIZES[wanted][0] else wanted
 
 
-def _data(
-    tensor: gguf.ReaderTensor, update: Update | None, wanted: GGMLQuantizationType
-) -> NDArray[Any]:
-    kind = _target_type(tensor, update is not None, wanted)
+def _converted(
+    tensor: gguf.ReaderTensor, update: Update | None, kind: GGMLQuantizationType
+) -> Iterator[memoryview]:
+    """The bytes of a tensor as ``kind``, some rows at a time."""
     if update is None and tensor.tensor_type == kind:
-        return np.asarray(tensor.data)
-    values = tensor_values(tensor)
-    if update is not None:
-        delta = update()
-        if delta.shape != values.shape:
+        yield np.ascontiguousarray(tensor.data).data.cast("B")
+        return
+    for at, values in rows_of(tensor, MOST_NUMBERS):
+        if update is not None:
+            delta = update(at)
+            if delta.shape != values.shape:
+                raise ExportError(
+                    f"the update of {tensor.name!r} has shape {delta.shape}, "
+                    f"the base {values.shape}; it is of another model"
+                )
+            values = values + delta
+        # Not so for what is no number, which would not be noticed later.
+        if not max(values.max(), -values.min()) <= LARGEST_HALF:
             raise ExportError(
-                f"the update of {tensor.name!r} has shape {delta.shape}, the base {values.shape}"
+                f"a weight of {tensor.name!r} is too large or no number; adapt again, or take "
+                "another base model"
             )
-        values = values + delta
-    quantized: NDArray[Any] = gguf.quants.quantize(values, kind)
-    return quantized
+        quantized: NDArray[Any] = gguf.quants.quantize(values, kind)
+        yield np.ascontiguousarray(quantized).data.cast("B")
 
 
 def _copy_metadata(

@@ -1,14 +1,17 @@
 """Where the files of base models are, and the form in which they are served."""
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from flex_assist.errors import ConfigError
-from flex_assist.files import write_json_atomically
-from flex_assist.locations import Locations, private_directory
+from flex_assist.locations import Locations, locate, private_directory
+from flex_assist.models import installed
 from flex_assist.models.catalogue import CatalogueEntry, catalogue, packaged_file
+from flex_assist.models.digests import known_sha256, sha256, stamp
+
+__all__ = ["BaseModel", "find", "known_sha256", "name_of", "serving_path", "sha256"]
+
+GGUF_ENDING = ".gguf"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,25 +28,34 @@ class BaseModel:
     entry: CatalogueEntry | None
 
 
-def find(base: str) -> BaseModel:
+def find(base: str, locations: Locations | None = None) -> BaseModel:
     """The base model of a name or of a path to a GGUF file.
 
     Raises:
         ConfigError: Neither a known name nor a file.
         MissingExtraError: Known, but the package that ships it is not installed.
+        ModelError: Known, but not fetched; or its file is no longer the one that was.
     """
-    if base in catalogue():
-        entry = catalogue()[base]
+    where = locations or locate()
+    entry = catalogue().get(base)
+    if model := installed.read(base, where):
+        installed.check(model, where)
+        return BaseModel(name=base, path=model.path, entry=entry)
+    if entry is not None:
         return BaseModel(name=base, path=packaged_file(entry), entry=entry)
     if path := _existing(base):
         return BaseModel(name=name_of(base), path=path, entry=None)
-    known = ", ".join(sorted(catalogue()))
+    known = ", ".join(sorted({*catalogue(), *installed.names(where)}))
     raise ConfigError(f"unknown base model {base!r}: give one of {known}, or a path to a GGUF file")
 
 
 def name_of(base: str) -> str:
-    """The name that adapters are recorded under: of a file, its name without the ending."""
-    return base if base in catalogue() else Path(base).stem
+    """The name that adapters are recorded under: of a file, its name without the ending.
+
+    Names may have dots, and so only the ending of GGUF files is one.
+    """
+    name = Path(base).name
+    return name.removesuffix(GGUF_ENDING)
 
 
 def _existing(text: str) -> Path | None:
@@ -61,8 +73,8 @@ def serving_path(base: str, locations: Locations) -> Path:
     A 4- or 5-bit base is kept a second time as Q8_0: on a CPU it reads prompts faster, and Q8_0
     holds what the fewer bits do. Any other file is served as it is.
     """
-    model = find(base)
-    target = locations.models / f"{model.name[:80]}-{_stamp(model.path)}-q8_0.gguf"
+    model = find(base, locations)
+    target = locations.models / f"{model.name[:80]}-{stamp(model.path)}-q8_0.gguf"
     if target.is_file():
         return target
     # Imported here: front ends start without numpy, and mostly find the file made.
@@ -74,28 +86,6 @@ def serving_path(base: str, locations: Locations) -> Path:
     private_directory(locations.models)
     write_model(model.path, target)
     return target
-
-
-def sha256(path: Path, locations: Locations) -> str:
-    """The file's SHA-256, remembered by path, size and time of change."""
-    memory = locations.cache / "hashes.json"
-    key = f"{path.resolve()}|{_stamp(path)}"
-    try:
-        known = json.loads(memory.read_text())
-    except (OSError, ValueError):
-        known = {}
-    if not isinstance(known, dict) or not isinstance(known.get(key), str):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        known = {**(known if isinstance(known, dict) else {}), key: digest}
-        write_json_atomically(memory, known)
-    return str(known[key])
-
-
-def _stamp(path: Path) -> str:
-    status = path.stat()
-    text = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 def _is_low_bit(reader: object) -> bool:

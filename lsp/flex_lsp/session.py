@@ -132,9 +132,10 @@ class Session:
         root, path = self._place(query.document.uri)
         completion = self._services.settings(root).completion
         delay_s = 0.0 if query.invoked else completion.debounce_ms / 1000
-        language = at_cursor(
+        region = at_cursor(
             query.before, query.after, path=path, language_id=query.document.language_id
-        ).language
+        )
+        language = (region.outer or region).language
         off = self._off(root, query.document.language_id, language.name if language else None)
         if off is not None:
             self._record(identity, query, "off", note=off)

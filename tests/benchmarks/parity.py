@@ -17,17 +17,21 @@ import numpy as np
 import torch
 
 from flex_assist.adapters.manifest import LORA_GGUF, MERGED_GGUF
+from flex_assist.adapters.registry import new_version
 from flex_assist.config import EngineSettings, PromptSettings
 from flex_assist.engine.context import Context
 from flex_assist.engine.llama import Model
 from flex_assist.engine.local import LocalEngine
 from flex_assist.engine.protocol import Weights
+from flex_assist.files import digest
 from flex_assist.models import store
 from flex_assist.models.fim import FimTokens
+from flex_assist.models.merging import write_merged
 from flex_assist.models.quantized import F16, write_model
 from flex_assist.repository.documents import Document
 from flex_trainer import base_model, export, lora
 from flex_trainer.corpus import Corpus
+from flex_trainer.export import Origin
 from flex_trainer.loop import Trainer
 from flex_trainer.lora import Masters
 from flex_trainer.packing import planned_batches
@@ -84,8 +88,25 @@ def train_adapter(
     corpus = Corpus(documents, vocabulary.tokenize, FIM, PromptSettings(), seed)
     trainer = Trainer(model, recipe, planned_batches(corpus.samples, steps, recipe))
     trainer.run(report=lambda _: None, should_stop=lambda _: False)
-    export.write_files(model, trainer.masters, base, "smollm2-135m", folder, FIM)
+    export.write_files(model, trainer.masters, origin(base, texts, vocabulary, seed), folder)
+    # Also where training was too short for ``adapt`` to keep it.
+    write_merged(base, folder / LORA_GGUF, folder / MERGED_GGUF, FIM)
     return trainer.masters.state()
+
+
+def origin(base: Path, texts: Sequence[str], vocabulary: Model, seed: int) -> Origin:
+    """What the files of the adapter say of it."""
+    return Origin(
+        path=base,
+        base_name="smollm2-135m",
+        base_sha256=digest(base),
+        name="python",
+        version=new_version(),
+        fim=FIM,
+        texts=texts,
+        encode=vocabulary.tokenize,
+        seed=seed,
+    )
 
 
 def peft_model(base: Path, trained: dict[str, torch.Tensor]) -> Any:
@@ -103,7 +124,7 @@ def compare_logits(
     write_model(base, half, kind=F16)
     peft = peft_model(half, trained)
     model = Model.load(half)
-    context = Context(model, model.load_adapter(folder / LORA_GGUF), 512, THREADS)
+    context = Context(model, [model.load_adapter(folder / LORA_GGUF)], 512, THREADS)
     worst, same, decisions = 0.0, 0, 0
     for prompt in prompts:
         context.prefill(prompt)
@@ -139,21 +160,24 @@ def compare_losses(
     return {
         "windows": len(windows),
         "tokens": sum(len(window) - 1 for window in windows),
-        "base_nats": _mean(_scores(Weights(model=served), windows)),
-        "peft_nats": _mean([_peft_loss(peft, window) for window in windows]),
-        "lora_nats": _mean(_scores(Weights(model=served, adapter=folder / LORA_GGUF), windows)),
-        "merged_nats": _mean(_scores(Weights(model=folder / MERGED_GGUF), windows)),
+        "base_nats": mean(scores(Weights(model=served), windows)),
+        "peft_nats": mean([peft_loss(peft, window) for window in windows]),
+        "lora_nats": mean(scores(Weights(model=served, adapters=(folder / LORA_GGUF,)), windows)),
+        "merged_nats": mean(scores(Weights(model=folder / MERGED_GGUF), windows)),
     }
 
 
-def _peft_loss(model: Any, window: list[int]) -> np.ndarray:
+def peft_loss(model: Any, window: list[int]) -> np.ndarray:
+    """-log p of each token but the first, nats."""
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([window])).logits[0, :-1].double()
     losses = torch.nn.functional.cross_entropy(logits, torch.tensor(window[1:]), reduction="none")
     return losses.numpy()
 
 
-def _scores(weights: Weights, windows: Sequence[list[int]]) -> list[np.ndarray]:
+def scores(weights: Weights, windows: Sequence[list[int]]) -> list[np.ndarray]:
+    """The same by llama.cpp, of each window."""
+
     async def run() -> list[np.ndarray]:
         engine = LocalEngine(EngineSettings(threads=THREADS))
         try:
@@ -164,7 +188,8 @@ def _scores(weights: Weights, windows: Sequence[list[int]]) -> list[np.ndarray]:
     return asyncio.run(run())
 
 
-def _mean(losses: Sequence[np.ndarray]) -> float:
+def mean(losses: Sequence[np.ndarray]) -> float:
+    """Nats a token."""
     return round(float(np.concatenate(list(losses)).mean()), 5)
 
 

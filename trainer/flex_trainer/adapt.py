@@ -35,6 +35,7 @@ from flex_trainer import (
     plan,
     planner,
     probe,
+    routing,
 )
 from flex_trainer.budget import Budget
 from flex_trainer.curriculum import Common, Lessons
@@ -158,6 +159,8 @@ class _Run:
             self._parents = parent.named(self._registry, self._run_plan.parents)
             selection = parent.unseen(selection, self._parents)
             outcomes = self._make(selection, snapshot)
+            if self._workers.leads:
+                routing.write_table(self._workshop(), snapshot, self._run_plan)
         finally:
             asyncio.run(self._engine.close())
         self._listen(Event(phase="done"))

@@ -7,15 +7,14 @@ from typing import Any
 import torch
 from gguf import GGUFReader
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import PreTrainedModel
 
 from flex_assist.errors import ModelError
 from flex_assist.models.architectures import Layout, layout
-from flex_assist.models.gguf_file import architecture, field, open_gguf, tensor_values
-from flex_trainer import kernels
+from flex_assist.models.gguf_file import architecture, open_gguf, tensor_values
+from flex_trainer import families, kernels
 from flex_trainer.kernels import Nf4Linear, liger
 
-WEIGHT = ".weight"
 # Where layers are packed: not the head, which the loss reads as a matrix.
 PACKED = "model.layers."
 
@@ -27,7 +26,7 @@ def load_base(
     *,
     nf4: bool = False,
     plain: bool = False,
-) -> LlamaForCausalLM:
+) -> PreTrainedModel:
     """Build the model that a GGUF file holds, frozen, on ``device``.
 
     Args:
@@ -40,40 +39,16 @@ def load_base(
     reader = open_gguf(path)
     name = architecture(reader)
     plan = layout(reader, name)
-    config = _config(reader, name)
     with torch.device("meta"):
-        model = LlamaForCausalLM(config)
+        model: Any = families.build(reader, name)
     _fill(model, _tensors(reader, plan, model, dtype), device, nf4)
+    families.restore_buffers(model, reader)
     if not plain:
         kernels.install(model, liger=liger.usable(device))
     model.requires_grad_(False)
     model.config.use_cache = False
-    return model.to(device).eval()
-
-
-def _config(reader: GGUFReader, name: str) -> LlamaConfig:
-    def value(key: str, default: Any = None) -> Any:
-        return field(reader, f"{name}.{key}", default)
-
-    heads = int(value("attention.head_count"))
-    tensors = {tensor.name for tensor in reader.tensors}
-    embedding = next(t for t in reader.tensors if t.name == "token_embd.weight")
-    return LlamaConfig(
-        vocab_size=int(embedding.shape[1]),
-        hidden_size=int(value("embedding_length")),
-        intermediate_size=int(value("feed_forward_length")),
-        num_hidden_layers=int(value("block_count")),
-        num_attention_heads=heads,
-        num_key_value_heads=int(value("attention.head_count_kv", heads)),
-        head_dim=int(value("attention.key_length", int(value("embedding_length")) // heads)),
-        rms_norm_eps=float(value("attention.layer_norm_rms_epsilon")),
-        rope_parameters={
-            "rope_type": "default",
-            "rope_theta": float(value("rope.freq_base", 10000.0)),
-        },
-        max_position_embeddings=int(value("context_length")),
-        tie_word_embeddings="output.weight" not in tensors,
-    )
+    ready: PreTrainedModel = model.to(device).eval()
+    return ready
 
 
 def _tensors(
@@ -82,7 +57,8 @@ def _tensors(
     """Every parameter of ``model`` with its name, in the trainer's layout; one at a time."""
     stored = {tensor.name: tensor for tensor in reader.tensors}
     for name, parameter in list(model.named_parameters()):
-        source = plan.gguf_name(name.removesuffix(WEIGHT)) + WEIGHT
+        module, _, leaf = name.rpartition(".")
+        source = f"{plan.gguf_name(module)}.{leaf}"
         if source not in stored:
             raise ModelError(f"the model file has no tensor {source!r}; it is damaged")
         array = plan.from_gguf(source, tensor_values(stored[source]))
@@ -96,7 +72,7 @@ def _tensors(
 
 
 def _fill(
-    model: LlamaForCausalLM,
+    model: Any,
     tensors: Iterator[tuple[str, torch.Tensor]],
     device: torch.device,
     nf4: bool,
@@ -109,5 +85,3 @@ def _fill(
         else:
             setattr(layer, leaf, nn.Parameter(there, requires_grad=False))
     model.tie_weights()
-    # Buffers are computed, not stored: they were made without values.
-    model.model.rotary_emb = type(model.model.rotary_emb)(model.config)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 from flex_assist.cli.output import printable, say
 
-PHASES = ("mine", "load", "plan", "train", "export", "gate", "promote", "done")
+PHASES = ("mine", "load", "plan", "train", "export", "gate", "promote", "route", "done")
 LINE_EVERY_S = 10.0
 
 

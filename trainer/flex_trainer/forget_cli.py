@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flex_assist import config
-from flex_assist.cli.adapters import root_of
 from flex_assist.cli.output import JSON_HELP, print_json, print_table, say
+from flex_assist.complete.root import root_of
 from flex_assist.config import Settings
 from flex_assist.errors import DataError
 from flex_assist.locations import Locations, locate
@@ -46,7 +46,8 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
 ) -> None:
     """Forget files: delete every adapter that knows them, train anew without, and prove it."""
-    root, locations = root_of(repo).resolve(), locate()
+    locations = locate()
+    root = root_of(repo, locations).resolve()
     settings = config.load(locations, root, {"training.budget": budget})
     from flex_trainer import forget
 
@@ -131,7 +132,7 @@ def _bits(gone: "Sequence[Document]", root: Path, settings: Settings, locations:
         engine = LocalEngine(settings.engine)
         try:
             found: Bits = {"base": await bits_per_byte(engine, Weights(model=model), texts)}
-            if route.lora is not None:
+            if route.adapters:
                 found[route.name] = await bits_per_byte(engine, route.weights(model), texts)
             return found
         finally:

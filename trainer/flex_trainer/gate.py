@@ -104,7 +104,7 @@ class Candidate:
 
     def route(self) -> Route:
         """As if it answered."""
-        return Route(name="candidate", reason="measured", lora=self.lora, fim=self.fim)
+        return Route(name="candidate", reason="measured", adapters=(self.lora,), fim=self.fim)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

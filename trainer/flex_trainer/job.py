@@ -10,18 +10,30 @@ from typing import Any
 
 import torch
 
+from flex_assist.adapters import integrity, quota
 from flex_assist.adapters import manifest as manifests
-from flex_assist.adapters.manifest import Manifest
+from flex_assist.adapters.manifest import LORA_GGUF, MERGED_GGUF, Manifest
 from flex_assist.adapters.registry import new_version
+from flex_assist.engine.protocol import Weights
 from flex_assist.errors import ConfigError
 from flex_assist.files import write_json_atomically
 from flex_assist.repository.documents import Document
 from flex_assist.repository.snapshot import Snapshot
-from flex_trainer import early_stopping, export, gate_verdict, memory, moments, outcome, report
+from flex_trainer import (
+    agreement,
+    early_stopping,
+    export,
+    gate_verdict,
+    memory,
+    moments,
+    outcome,
+    report,
+)
 from flex_trainer.checkpoint import Progress
 from flex_trainer.corpus import Sample
 from flex_trainer.curriculum import Common, Lessons
 from flex_trainer.events import Event
+from flex_trainer.export import Origin
 from flex_trainer.gate import Active, Candidate, Gate
 from flex_trainer.gate_windows import TimeLimit
 from flex_trainer.loop import Trainer
@@ -133,20 +145,51 @@ class AdapterJob:
         trainer.take_best()
         trainer.masters.shrink(self._plan.recipe.shrink)
         shop.listen(Event(phase="export", language=name))
-        staged = shop.registry.stage(name)
+        staged, version = shop.registry.stage(name), new_version()
         try:
-            export.write_files(
-                model, trainer.masters, shop.base.path, shop.base.name, staged, shop.fim
-            )
+            origin = self._origin(version)
+            exported = export.write_files(model, trainer.masters, origin, staged)
+            exported["agreement"] = self._agreement(staged)
             shop.listen(Event(phase="gate", language=name))
             measured = self._measure(staged)
             if shop.stop_asked():
                 raise Interrupted(f"stopped before {name} was promoted; go on with --resume")
-            found = self._publish(staged, measured, trainer.progress)
+            found = self._publish(staged, version, measured, trainer.progress, exported)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
         write_json_atomically(self._folder / OUTCOME_FILE, found)
         return found
+
+    def _origin(self, version: str) -> Origin:
+        shop = self._shop
+        # Where the base is spread over several processes, one alone cannot run it.
+        texts = () if shop.workers.sharded else tuple(one.text for one in self._task.train)
+        return Origin(
+            path=shop.base.path,
+            base_name=shop.base.name,
+            base_sha256=self._plan.base_sha256,
+            name=self._task.name,
+            version=version,
+            fim=shop.fim,
+            texts=texts,
+            encode=shop.vocabulary.encode,
+            seed=self._plan.recipe.seed,
+        )
+
+    def _agreement(self, staged: Path) -> dict[str, Any] | None:
+        """What base and adapter, and the merged file, say of code that was not trained on."""
+        shop = self._shop
+        if not (staged / MERGED_GGUF).is_file():
+            return None
+        texts = [one.text for one in self._task.test[: agreement.WINDOWS]]
+        return asyncio.run(
+            agreement.agreement(
+                shop.engine,
+                Weights(model=shop.served, adapters=(staged / LORA_GGUF,)),
+                Weights(model=staged / MERGED_GGUF),
+                [shop.vocabulary.encode(text) for text in texts],
+            )
+        )
 
     def _measure(self, staged: Path) -> Measurement:
         shop = self._shop
@@ -191,8 +234,15 @@ class AdapterJob:
         """The languages whose files the weights have learnt from: the common adapter's as well."""
         return self._common.languages if self._common else self._task.languages
 
-    def _publish(self, staged: Path, measured: Measurement, progress: Progress) -> dict[str, Any]:
-        shop, name, version = self._shop, self._task.name, new_version()
+    def _publish(
+        self,
+        staged: Path,
+        version: str,
+        measured: Measurement,
+        progress: Progress,
+        exported: dict[str, Any],
+    ) -> dict[str, Any]:
+        shop, name = self._shop, self._task.name
         active = self._active()
         verdict = gate_verdict.judge(measured, active.version if active else None)
         manifest = Manifest(
@@ -206,17 +256,21 @@ class AdapterJob:
             reason=verdict.reason,
             metrics=measured.figures(),
             data=self._data_records(),
-            details=outcome.details(
-                self._plan, self._task, progress, self._common, shop.budget.spent_s()
-            ),
-            artefacts=export.digests(staged),
+            details={
+                **outcome.details(
+                    self._plan, self._task, progress, self._common, shop.budget.spent_s()
+                ),
+                "export": exported,
+            },
+            artefacts=(digests := export.digests(staged)),
+            sizes=integrity.sizes(staged, list(digests)),
             parent=self._parent.version if self._parent else None,
         )
         self._describe(staged, manifest, measured.examples)
-        published = shop.registry.publish(name, staged, version)
         if verdict.promoted:
             shop.listen(Event(phase="promote", language=name))
-            shop.registry.activate(name, version)
+        published = shop.registry.publish(name, staged, version, activate=verdict.promoted)
+        self._tidy(version)
         return {
             "version": published.manifest.version,
             "promoted": verdict.promoted,
@@ -225,6 +279,19 @@ class AdapterJob:
             "metrics": measured.figures(),
             "training_s": progress.seconds,
         }
+
+    def _tidy(self, version: str) -> None:
+        """Keep the repository's adapters within their disk space, and say what went."""
+        shop, name = self._shop, self._task.name
+        most_mb = shop.settings.storage.adapters_mb
+        removed, left_mb = quota.enforce(shop.registry, most_mb, (name, version))
+        if removed:
+            gone = ", ".join("/".join(key) for key in removed)
+            note = f"removed to stay within storage.adapters_mb = {most_mb}: {gone}"
+            shop.listen(Event(phase="promote", language=name, note=note))
+        if left_mb > most_mb:
+            note = f"the adapters that are needed take {left_mb} MB, more than {most_mb} MB"
+            shop.listen(Event(phase="promote", language=name, note=note))
 
     def _describe(self, staged: Path, manifest: Manifest, examples: Examples) -> None:
         """Write the manifest, and the report for people.

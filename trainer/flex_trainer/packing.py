@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flex_trainer import families
 from flex_trainer.corpus import UNLABELLED, Sample
 from flex_trainer.recipe import Recipe
 
@@ -76,7 +77,7 @@ def pack(
 
 
 def hidden_states(core: Any, row: Row) -> Tensor:
-    """Last hidden states, (1, T, d).
+    """Last hidden states, (1, T, d), scaled so that the head makes logits of them.
 
     Args:
         core: The causal model, with the trainer's kernels.
@@ -84,7 +85,7 @@ def hidden_states(core: Any, row: Row) -> Tensor:
     hidden: Tensor = core.model(
         input_ids=row.ids, position_ids=row.positions, lengths=row.lengths
     ).last_hidden_state
-    return hidden
+    return families.scaled(core, hidden)
 
 
 def batches(samples: Sequence[Sample], tokens: int, seed: str) -> list[list[Sample]]:

@@ -17,14 +17,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load as from_bytes
 from torch import Tensor
 
-from flex_assist.adapters.manifest import Manifest
+from flex_assist.adapters.manifest import PEFT_WEIGHTS, Manifest
 from flex_assist.adapters.registry import AdapterVersion, Registry
 from flex_assist.errors import DataError
+from flex_assist.files import digest
 from flex_assist.repository.documents import Document, printable_path
 from flex_assist.repository.split import LEAST_TEST_FILES
-from flex_trainer import export, outcome
+from flex_trainer import outcome
 from flex_trainer.events import Event, Listener
-from flex_trainer.export import PEFT_WEIGHTS
 from flex_trainer.lora import ADAPTER
 from flex_trainer.recipe import Recipe
 from flex_trainer.selection import AdapterTask, Selection
@@ -171,7 +171,7 @@ def _usable(
             return f"its {key} is {made_with.get(key)!r} and not {getattr(recipe, key)!r}"
     try:
         found = _parent(active)
-        if export.digest(found.folder / PEFT_WEIGHTS) != manifest.artefacts.get(PEFT_WEIGHTS):
+        if digest(found.folder / PEFT_WEIGHTS) != manifest.artefacts.get(PEFT_WEIGHTS):
             return f"its {PEFT_WEIGHTS} has changed"
     except (OSError, ValueError) as error:
         return str(error)

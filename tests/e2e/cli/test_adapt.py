@@ -105,14 +105,16 @@ def test_the_version_is_whole_and_explains_itself(adapted, repository):
     record = json.loads(shown.stdout)
     folder = Path(record["folder"])
     names = {path.name for path in folder.iterdir()}
+    merged = record["details"]["export"]["forms"]["merged-q8_0.gguf"]
+    assert merged["kept"] == (merged["survival"]["mean"] >= 0.9)
     assert names == {
         "adapter.gguf",
         "adapter_config.json",
         "adapter_model.safetensors",
+        "imatrix.gguf",
         "manifest.json",
-        "merged-q8_0.gguf",
         "report.html",
-    }
+    } | ({"merged-q8_0.gguf"} if merged["kept"] else set())
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
     # The report shows the digests, and so has none of its own.
     assert set(record["artefacts"]) == names - {"manifest.json", "report.html"}
@@ -121,6 +123,27 @@ def test_the_version_is_whole_and_explains_itself(adapted, repository):
     assert record["details"]["recipe"]["optimizer"] == "sophia"
     listed = json.loads(run("adapters", "list", "--repo", str(repository), "--json").stdout)
     assert [one["active"] for one in listed["adapters"]] == [True]
+
+
+def test_the_routes_are_told(adapted, repository):
+    result, told, _ = adapted
+    assert "route" in {event["phase"] for event in told}
+    shown = run("adapters", "route", "--repo", str(repository), "--json")
+    (route,) = json.loads(shown.stdout)["routes"]
+    assert set(route) >= {"language", "choice", "reason", "candidates"}
+    promoted = result["languages"]["python"]["adapter"] is not None
+    assert (route["language"], route["choice"]) == ("python", "python" if promoted else "base")
+    assert all(set(one) >= {"name", "bits_per_byte"} for one in route["candidates"])
+    assert [one["name"] for one in route["candidates"]] == ["base", *["python"] * promoted]
+    if promoted:
+        assert all(one["bits_per_byte"] > 0 for one in route["candidates"])
+        # On a slow machine there is no time to compare.
+        assert "held-back" in route["reason"] or "not compared" in route["reason"]
+    other = run("adapters", "route", "--repo", str(repository), "--language", "ruby", "--json")
+    assert json.loads(other.stdout)["routes"][0]["choice"] == "base"
+    table = run("adapters", "route", "--repo", str(repository)).stdout
+    assert table.startswith("language")
+    assert route["reason"] in table
 
 
 def test_the_report_shows_what_the_manifest_does_not_keep(adapted, repository):
@@ -153,8 +176,11 @@ def test_completions_take_the_adapter_of_the_language(adapted, repository):
     promoted = result["languages"]["python"]["verdict"] == "promoted"
     assert answer["adapter"] == ("python" if promoted else "base")
     assert set(answer["timings_ms"]) == {"context", "queue", "prefill", "decode", "trim", "total"}
+    route = json.loads(run("adapters", "route", "--repo", str(repository), "--json").stdout)
+    assert answer["reason"] == route["routes"][0]["reason"]
+    assert answer["form"] in (("adapter", "merged") if promoted else ("base",))
     base = json.loads(run("complete", place, "--json", "--adapter", "none").stdout)
-    assert base["adapter"] == "base"
+    assert (base["adapter"], base["form"]) == ("base", "base")
     assert answer["prompt_tokens"] > 0
 
 

@@ -48,7 +48,8 @@ def test_a_running_server_takes_the_promoted_version(
         command = [FLEX_ASSIST, "engine", "status", "--json"]
         status = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
         assert status["idle_s"] >= 0
-        held = {Path(one["adapter"]).parent.name for one in status["contexts"] if one["adapter"]}
+        paths = [path for one in status["contexts"] for path in one["adapters"]]
+        held = {Path(path).parent.name for path in paths}
         return why["completion"]["adapter"], held
 
     assert completed() == ("base", set())

@@ -152,7 +152,9 @@ async def test_the_region_of_the_cursor_decides(
 async def test_a_damaged_adapter_does_not_cost_the_completion(
     locations: Locations, tmp_path: Path, promote: Callable[..., AdapterVersion]
 ) -> None:
-    promote(Registry(locations, tmp_path), write=lambda path: path.write_bytes(b"GGUF" + bytes(60)))
+    promote(
+        Registry(locations, tmp_path), write=lambda path: path.write_bytes(b"GGUF\3" + bytes(63))
+    )
     engine = LocalEngine(SETTINGS.engine)
     service = CompletionService(
         engine=engine, settings=SETTINGS, locations=locations, root=tmp_path
@@ -167,4 +169,33 @@ async def test_a_damaged_adapter_does_not_cost_the_completion(
         await service.complete(replace(request, adapter="python"))
     with pytest.raises(ModelError, match="adapter"):
         await service.warm("python", "python")
+    await engine.close()
+
+
+async def test_a_string_of_sql_is_completed_by_who_has_learnt_sql(
+    locations: Locations, tmp_path: Path, make_adapter: Callable[..., Path],
+    promote: Callable[..., AdapterVersion],
+) -> None:  # fmt: skip
+    adapter = make_adapter("nothing-sql", seed=1, size=0)
+    engine = LocalEngine(SETTINGS.engine)
+    service = CompletionService(
+        engine=engine, settings=SETTINGS, locations=locations, root=tmp_path
+    )
+    request = CompletionRequest(
+        before='import db\n\nrows = db.run("SELECT name FROM users WHERE ',
+        after='")\n',
+        path="a.py",
+    )
+    outside = await service.complete(request)
+    assert (outside.language, outside.adapter) == ("python", "base")
+    registry = Registry(locations, tmp_path)
+    promote(registry, "sql", write=lambda path: shutil.copy(adapter, path))
+    inside = await service.complete(request)
+    assert (inside.language, inside.adapter, inside.form) == ("sql", "sql", "adapter")
+    assert inside.prompt_tokens < outside.prompt_tokens
+    # What would end the string is not written.
+    assert inside.text
+    assert not set(inside.text) & set('"\n')
+    named = await service.complete(replace(request, adapter="none"))
+    assert (named.language, named.adapter) == ("python", "base")
     await engine.close()

@@ -28,8 +28,8 @@ def model(starter: Path) -> Iterator[Model]:
 def open_context(model: Model) -> Iterator[Callable[..., Context]]:
     opened = []
 
-    def make(adapter: Adapter | None = None, batch_tokens: int = 512) -> Context:
-        opened.append(Context(model, adapter, 512, 1, batch_tokens))
+    def make(*adapters: Adapter, batch_tokens: int = 512) -> Context:
+        opened.append(Context(model, adapters, 512, 1, batch_tokens))
         return opened[-1]
 
     yield make
@@ -116,7 +116,7 @@ def test_an_adapter_changes_the_answer_and_contexts_do_not_mix(
     for name in ("a", "b", "base", "a", "b"):
         contexts[name].prefill(tokens)
         answers[name] = contexts[name].logits()
-        fresh = open_context(contexts[name].adapter)
+        fresh = open_context(*contexts[name].adapters)
         if name in ("a", "b") and len(answers) == 3:
             # The second visit decodes the last token alone: so must the fresh one.
             fresh.prefill(tokens)
@@ -124,6 +124,22 @@ def test_an_adapter_changes_the_answer_and_contexts_do_not_mix(
         assert np.array_equal(answers[name], fresh.logits()), name
     assert not np.allclose(answers["a"], answers["base"], atol=0.1)
     assert not np.allclose(answers["a"], answers["b"], atol=0.1)
+
+
+def test_two_adapters_are_the_sum_of_both(tiny) -> None:
+    base, merged = Model.load(tiny.base()), Model.load(tiny.merged(1, 2))
+    a, b = base.load_adapter(tiny.adapter(1)), base.load_adapter(tiny.adapter(2))
+    logits = []
+    for model, adapters in ((merged, ()), (base, (a, b)), (base, (b, a)), (base, (a,))):
+        context = Context(model, adapters, 128, 1)
+        context.prefill(model.tokenize(TEXT))
+        logits.append(context.logits())
+        context.close()
+    for both in logits[1:3]:
+        assert np.abs(both - logits[0]).max() < 1e-3
+    assert np.abs(logits[3] - logits[0]).max() > 1.0
+    base.close()
+    merged.close()
 
 
 def test_an_adapter_is_kept_once_and_read_again_when_its_file_changes(
@@ -184,7 +200,7 @@ def test_scores_equal_a_computation_token_by_token(
     assert scores.dtype == np.float64
     assert len(scores) == len(tokens) - 1 > 128
     assert np.array_equal(context.score(tokens), scores)
-    slow = open_context(context.adapter)
+    slow = open_context(*context.adapters)
     expected = []
     for token, following in itertools.pairwise(tokens):
         slow.append(token)
@@ -241,7 +257,7 @@ def test_nothing_is_written_to_the_standard_streams(
     starter: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     loaded = Model.load(starter)
-    Context(loaded, None, 512, 1).close()
+    Context(loaded, (), 512, 1).close()
     loaded.close()
     (tmp_path / "bad.gguf").write_bytes(b"GGUF\3\0\0\0" + b"\1" * 100)
     with pytest.raises(ModelError):

@@ -47,7 +47,7 @@ async def answer(engine: LocalEngine, request: GenerateRequest) -> Finished:
 def replay(model: Path, adapter: Path | None, prompts: list[tuple[int, ...]], count: int) -> str:
     """What a fresh context says to the last prompt, after the others in the engine's batches."""
     loaded = Model.load(model)
-    attached = loaded.load_adapter(adapter) if adapter else None
+    attached = [loaded.load_adapter(adapter)] if adapter else []
     context = Context(loaded, attached, 256, 1)
     text = b""
     for prompt in prompts:
@@ -85,7 +85,7 @@ async def test_switching_adapters_equals_fresh_contexts(
     longer = prompt + await tokens_of(engine, starter, "fibonacci(n")
     asked = {
         adapter: GenerateRequest(
-            weights=Weights(model=starter, adapter=adapter), tokens=prompt, max_tokens=12
+            weights=Weights(model=starter, adapters=(adapter,)), tokens=prompt, max_tokens=12
         )
         for adapter in (adapter_a, adapter_b)
     }
@@ -100,13 +100,29 @@ async def test_switching_adapters_equals_fresh_contexts(
     assert back.text == replay(starter, adapter_a, [prompt, longer], 12)
 
 
+async def test_weights_of_two_adapters_have_a_context_of_their_own(
+    engine: LocalEngine, tiny
+) -> None:
+    a, b = tiny.adapter(1), tiny.adapter(2)
+    prompt = await tokens_of(engine, tiny.base(), TEXT)
+    texts = []
+    for adapters in ((a,), (a, b), (b,)):
+        weights = Weights(model=tiny.base(), adapters=adapters)
+        done = await answer(engine, GenerateRequest(weights=weights, tokens=prompt, max_tokens=12))
+        assert done.reused_tokens == 0
+        texts.append(done.text)
+    assert len(set(texts)) == 3
+    await engine.unload()
+    assert (await engine.status())["contexts"] == []
+
+
 async def test_an_adapter_file_that_is_replaced_is_not_served_from_memory(
     engine: LocalEngine, starter: Path, make_adapter: Callable[..., Path]
 ) -> None:
     prompt = await tokens_of(engine, starter, TEXT)
     path = make_adapter("replaced", 1, size=2.0)
     request = GenerateRequest(
-        weights=Weights(model=starter, adapter=path), tokens=prompt, max_tokens=8
+        weights=Weights(model=starter, adapters=(path,)), tokens=prompt, max_tokens=8
     )
     before = await answer(engine, request)
     make_adapter("replaced.new", 2, size=2.0).rename(path)
@@ -220,7 +236,7 @@ async def test_a_completion_overtakes_a_chat_and_leaves_it_right(
 async def test_scores_are_not_changed_by_requests_that_overtake_them(
     engine: LocalEngine, starter: Path, adapter_a: Path
 ) -> None:
-    weights = Weights(model=starter, adapter=adapter_a)
+    weights = Weights(model=starter, adapters=(adapter_a,))
     prompt = await tokens_of(engine, starter, TEXT)
     windows = [(prompt * 20)[:200], prompt, prompt[:2]]
     undisturbed = await engine.score(weights, windows)
@@ -240,11 +256,11 @@ async def test_many_adapters_keep_to_the_limit_and_unload_frees_all(
     prompt = (await tokens_of(engine, starter, TEXT))[:3]
     for number in range(8):
         adapter = make_adapter(f"many-{number}", number)
-        weights = Weights(model=starter, adapter=adapter)
+        weights = Weights(model=starter, adapters=(adapter,))
         await answer(engine, GenerateRequest(weights=weights, tokens=prompt, max_tokens=1))
     status = await engine.status()
     assert len(status["contexts"]) == 6
-    assert Path(status["contexts"][-1]["adapter"]).name == "many-7.gguf"
+    assert Path(status["contexts"][-1]["adapters"][0]).name == "many-7.gguf"
     assert len(status["models"]) == 1
     await engine.unload()
     status = await engine.status()
@@ -259,8 +275,8 @@ async def test_errors_reach_the_one_who_asked_and_nobody_else(
     narrow = make_adapter("narrow-local", 5, width=64)
     for weights in (
         Weights(model=tmp_path / "none.gguf"),
-        Weights(model=starter, adapter=narrow),
-        Weights(model=starter, adapter=starter),
+        Weights(model=starter, adapters=(narrow,)),
+        Weights(model=starter, adapters=(starter,)),
     ):
         with pytest.raises(ModelError):
             await answer(engine, dataclasses.replace(good, weights=weights))
@@ -274,7 +290,7 @@ async def test_errors_reach_the_one_who_asked_and_nobody_else(
 async def test_a_damaged_adapter_is_told_from_a_dull_one(
     engine: LocalEngine, starter: Path, make_adapter: Callable[..., Path]
 ) -> None:
-    weights = Weights(model=starter, adapter=make_adapter("nan", 1, size=float("nan")))
+    weights = Weights(model=starter, adapters=(make_adapter("nan", 1, size=float("nan")),))
     with pytest.raises(EngineError, match="NaN"):
         await answer(engine, GenerateRequest(weights=weights, tokens=(100, 101), max_tokens=2))
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from flex_assist.config import Settings
+from flex_assist.config import ModelSettings, Settings
 from flex_assist.locations import locate, repository_id
 from flex_trainer.adapt import AdaptOptions, adapt
 from flex_trainer.checkpoint import STATE_FILE
@@ -48,13 +48,16 @@ def repository(tmp_path_factory, copy_core):
     return root
 
 
-def run(repository: Path, until: Callable[[Event], bool], resume: bool = False) -> list[Event]:
+def run(
+    repository: Path, base: Path, until: Callable[[Event], bool], resume: bool = False
+) -> list[Event]:
     """A run that is stopped when something has been told."""
     told: list[Event] = []
+    training = replace(Settings().training, steps=STEPS, threads=2)
     with pytest.raises(Interrupted):
         adapt(
             AdaptOptions(root=repository, budget_s=300.0, resume=resume),
-            replace(Settings(), training=replace(Settings().training, steps=STEPS, threads=2)),
+            replace(Settings(), training=training, model=ModelSettings(base=str(base))),
             locate(),
             told.append,
             stop_asked=lambda: bool(told) and until(told[-1]),
@@ -76,8 +79,10 @@ def steps_of(told: list[Event], language: str) -> list[int]:
     return [event.step for event in told if event.language == language and event.step is not None]
 
 
-def test_all_go_on_from_the_common_adapter_and_resuming_changes_nothing(repository):
-    whole = run(repository, in_step("python", 1))
+def test_all_go_on_from_the_common_adapter_and_resuming_changes_nothing(
+    repository, shallow_starter
+):
+    whole = run(repository, shallow_starter, in_step("python", 1))
     common, python = weights(repository, COMMON), weights(repository, "python")
     folder = locate().training(repository_id(repository))
     steps = json.loads((folder / FILE_NAME).read_text())["steps"]
@@ -85,15 +90,15 @@ def test_all_go_on_from_the_common_adapter_and_resuming_changes_nothing(reposito
     assert steps_of(whole, COMMON) == [1, 2, 3, 4]
     assert next(e for e in whole if e.language == "python" and e.step).steps == STEPS // 2
 
-    run(repository, in_step(COMMON, 2))
-    resumed = run(repository, in_step("python", 1), resume=True)
+    run(repository, shallow_starter, in_step(COMMON, 2))
+    resumed = run(repository, shallow_starter, in_step("python", 1), resume=True)
     assert steps_of(resumed, COMMON) == [3, 4]
     for expected, adapter in ((common, COMMON), (python, "python")):
         found = weights(repository, adapter)
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[name], one) for name, one in expected.items())
 
-    again = run(repository, in_step("python", 2), resume=True)
+    again = run(repository, shallow_starter, in_step("python", 2), resume=True)
     assert steps_of(again, COMMON) == []
     assert steps_of(again, "python") == [2]
     # One step away from where the common adapter ended, not from nothing.

@@ -1,20 +1,19 @@
-"""A run that begins with the active version's weights: real code, the starter model."""
+"""A run that begins with the active version's weights: real code, the starter's first layers."""
 
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 import torch
 from safetensors.torch import load_file
 
+from flex_assist.adapters.manifest import PEFT_WEIGHTS
 from flex_assist.adapters.registry import Registry
-from flex_assist.config import Settings
+from flex_assist.config import ModelSettings, Settings
 from flex_assist.locations import locate, repository_id
 from flex_trainer import plan
 from flex_trainer.adapt import AdaptOptions, adapt
 from flex_trainer.checkpoint import STATE_FILE
 from flex_trainer.events import Event
-from flex_trainer.export import PEFT_WEIGHTS
 from flex_trainer.recipe import Recipe
 from flex_trainer.stage import Interrupted
 
@@ -22,12 +21,12 @@ STEPS = 3
 
 
 def run(
-    repository: Path, *, rate: float = 0.0, stop_at_step: int = 0, **options: bool
+    repository: Path, base: Path, *, rate: float = 0.0, stop_at_step: int = 0, **options: bool
 ) -> list[Event]:
     """A run; with ``stop_at_step`` it is interrupted after that one."""
     told: list[Event] = []
     training = replace(Settings().training, steps=STEPS, threads=2, learning_rate=rate)
-    settings = replace(Settings(), training=training)
+    settings = replace(Settings(), training=training, model=ModelSettings(base=str(base)))
 
     def stop() -> bool:
         return bool(stop_at_step) and any(e.step == stop_at_step and e.loss for e in told)
@@ -58,11 +57,10 @@ def difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> 
     return (apart / length) ** 0.5
 
 
-@pytest.mark.timeout(900)
-def test_a_run_begins_where_the_active_version_was_trained_to(tmp_path, copy_core):
+def test_a_run_begins_where_the_active_version_was_trained_to(tmp_path, copy_core, shallow_starter):
     repository = copy_core(tmp_path / "core")
     registry = Registry(locate(), repository)
-    run(repository)
+    run(repository, shallow_starter)
     (first,) = registry.versions("python")
     assert first.manifest.parent is None
     registry.activate("python", first.manifest.version)
@@ -76,7 +74,7 @@ def test_a_run_begins_where_the_active_version_was_trained_to(tmp_path, copy_cor
         file.write("\n\nNEW_NAME = 'a line that nobody has seen'\n")
     (repository / gone["path"]).unlink()
 
-    told = run(repository, from_active=True, rate=1e-9, stop_at_step=1)
+    told = run(repository, shallow_starter, from_active=True, rate=1e-9, stop_at_step=1)
     assert any(first.manifest.version in (event.note or "") for event in told)
     after_a_step = trained(repository)
     # A step is so small here that it cannot have made it.
@@ -88,7 +86,7 @@ def test_a_run_begins_where_the_active_version_was_trained_to(tmp_path, copy_cor
 
     # Resuming remembers it, also when another version is active by now.
     registry.deactivate("python")
-    told = run(repository, resume=True)
+    told = run(repository, shallow_starter, resume=True)
     assert [e.step for e in told if e.phase == "train" and e.step] == [2, 3]
     second = registry.versions("python")[-1].manifest
     assert second.parent == first.manifest.version

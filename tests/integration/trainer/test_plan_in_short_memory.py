@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flex_assist.config import Settings
+from flex_assist.config import ModelSettings, Settings
 from flex_assist.errors import ModelError
 from flex_assist.locations import locate, repository_id
 from flex_trainer import plan, probe
@@ -18,6 +18,8 @@ from flex_trainer.kernels import nf4
 from flex_trainer.planner import ShortOfMemory
 from flex_trainer.stage import Interrupted
 
+STARTER = "smollm2-135m"
+
 
 @pytest.fixture
 def repository(tmp_path, copy_core):
@@ -25,12 +27,14 @@ def repository(tmp_path, copy_core):
     return copy_core(tmp_path / "core")
 
 
-def start(repository: Path, notes: list[str], memory_mb: int = 0) -> None:
+def start(
+    repository: Path, notes: list[str], memory_mb: int = 0, base: Path | str = STARTER
+) -> None:
     """A run that is asked to stop before its first step."""
     training = replace(Settings().training, memory_mb=memory_mb)
     adapt(
         AdaptOptions(root=repository, budget_s=240.0),
-        replace(Settings(), training=training),
+        replace(Settings(), training=training, model=ModelSettings(base=str(base))),
         locate(),
         lambda event: notes.append(event.note or ""),
         stop_asked=lambda: True,
@@ -56,7 +60,7 @@ def test_without_bitsandbytes_the_error_says_what_would_help(repository, monkeyp
         start(repository, [], memory_mb=300)
 
 
-def test_a_run_that_fits_in_four_bits_only_is_planned_so(repository, monkeypatch):
+def test_a_run_that_fits_in_four_bits_only_is_planned_so(repository, monkeypatch, shallow_starter):
     fitting: Callable[..., Any] = probe.fitting
 
     def refuse_whole(model, corpus, recipe, *others):
@@ -67,7 +71,7 @@ def test_a_run_that_fits_in_four_bits_only_is_planned_so(repository, monkeypatch
     monkeypatch.setattr(probe, "fitting", refuse_whole)
     notes: list[str] = []
     with pytest.raises(Interrupted):
-        start(repository, notes)
+        start(repository, notes, base=shallow_starter)
     assert "too large: trying cpu" in "".join(notes)
     assert any("the base in 4 bits, " in note and "steps of" in note for note in notes)
     folder = locate().training(repository_id(repository))

@@ -1,6 +1,7 @@
 """Languages without an adapter of their own: why, by the manifests of their repository."""
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from flex_assist.adapters.registry import Registry
 from flex_assist.cli.adapters import app
 from flex_assist.errors import ConfigError, DataError
 from flex_assist.locations import locate
+
+# The head of a GGUF file: version 3, no tensors, no metadata.
+EMPTY_GGUF = struct.pack("<4sIQQ", b"GGUF", 3, 0, 0)
 
 FIRST, SECOND = "20260101T000000Z-0001", "20260102T000000Z-0002"
 POOL = {"pool": {"go": {"files": 5, "train_tokens": 800, "why": "5 of the 20 files"}}}
@@ -34,7 +38,7 @@ def publish(
         **changes,
     }  # fmt: skip
     staged = registry.stage(name)
-    (staged / LORA_GGUF).write_bytes(b"GGUF")
+    (staged / LORA_GGUF).write_bytes(EMPTY_GGUF)
     (staged / REPORT_HTML).write_text("<p>")
     (staged / FILE_NAME).write_text(manifests.to_json(Manifest(**values)))
     found = registry.publish(name, staged, version)

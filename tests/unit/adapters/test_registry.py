@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from flex_assist.adapters.registry import POINTER, VERSION, Registry, new_versio
 from flex_assist.errors import ConfigError, DataError
 from flex_assist.locations import locate
 from flex_assist.models.fim import FimTokens
+
+# The head of a GGUF file: version 3, no tensors, no metadata.
+EMPTY_GGUF = struct.pack("<4sIQQ", b"GGUF", 3, 0, 0)
 
 FIRST, SECOND = "20260101T000000Z-0001", "20260102T000000Z-0002"
 TRICKS = ["..", ".", "", "a/../b", "/etc", "../python", "Python", "python\n", "a" + "\0", "é", ".x"]
@@ -40,7 +44,7 @@ def registry(tmp_path: Path) -> Registry:
 
 def publish(registry: Registry, name: str = "python", version: str = FIRST) -> None:
     staged = registry.stage(name)
-    (staged / LORA_GGUF).write_bytes(b"GGUF")
+    (staged / LORA_GGUF).write_bytes(EMPTY_GGUF)
     (staged / FILE_NAME).write_text(manifests.to_json(manifest(name, version)))
     registry.publish(name, staged, version)
 
@@ -62,7 +66,8 @@ def test_a_manifest_may_say_more_than_we_know(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"schema": 2}, {"schema": "1"}, {"schema": None}, {"fim": {"suffix_id": 1}}, {"fim": 5},
+        {"schema": 2, "readable_from": 2}, {"schema": "1"}, {"schema": None},
+        {"fim": {"suffix_id": 1}}, {"fim": 5},
         {"fim": [1]}, {"languages": "python"}, {"languages": [1]}, {"languages": None},
         {"name": None}, {"version": 1}, {"metrics": []}, {"data": {}}, {"reason": 1},
         {"fim": {"suffix_id": "1", "prefix_id": 2, "middle_id": 3, "end_id": 4}},
@@ -200,7 +205,7 @@ def test_a_damaged_pointer_means_none(registry: Registry, data: bytes) -> None:
 def test_a_version_that_cannot_answer_is_not_active(registry: Registry) -> None:
     publish(registry)
     found = registry.activate("python", FIRST)
-    (found.folder / MERGED_GGUF).write_bytes(b"GGUF")
+    (found.folder / MERGED_GGUF).write_bytes(EMPTY_GGUF)
     assert found.merged == found.folder / MERGED_GGUF
     found.lora.unlink()
     assert registry.active("python") is None

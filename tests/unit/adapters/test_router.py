@@ -28,8 +28,8 @@ def router(tmp_path: Path, promote: Callable[..., AdapterVersion]) -> Router:
 def test_a_languages_own_adapter_comes_first(router: Router) -> None:
     route = router.route("python")
     assert (route.name, route.reason, route.fim) == ("python", "it is better", FIM)
-    assert route.lora is not None
-    assert route.weights(Path("m.gguf")).adapter == route.lora
+    assert route.adapters
+    assert route.weights(Path("m.gguf")).adapters == route.adapters
 
 
 def test_a_small_language_shares(router: Router) -> None:
@@ -52,19 +52,18 @@ def test_a_small_language_shares(router: Router) -> None:
 def test_the_base_answers(router: Router, language: str | None, choice: str, reason: str) -> None:
     route = router.route(language, choice)
     assert route.name == BASE
-    assert route.lora is None
+    assert not route.adapters
     assert route.fim is None
     assert reason in route.reason
-    assert route.weights(Path("m.gguf")).adapter is None
+    assert route.weights(Path("m.gguf")).adapters == ()
 
 
 def test_a_damaged_adapter_is_told_and_the_base_answers(router: Router, tmp_path: Path) -> None:
-    lora = router.route("python").lora
-    assert lora is not None
+    (lora,) = router.route("python").adapters
     lora.unlink()
     Registry(locate(), tmp_path).deactivate(SHARED)
     route = router.route("python")
-    assert (route.name, route.lora) == (BASE, None)
+    assert (route.name, route.adapters) == (BASE, ())
     assert "is damaged" in route.reason
 
 

@@ -117,7 +117,8 @@ async def test_a_model_with_a_smaller_context_bounds_it(service: ChatService, en
         (["@app.py", "@main.go"], "base"),
         (["@notes.txt and @app.py"], "python"),
         (["```python\nx = 1\n```"], "python"),
-        (["```py\nx = 1\n```"], "base"),
+        (["```py\nx = 1\n```"], "python"),
+        (["```nothing\nx = 1\n```"], "base"),
     ],
 )
 async def test_the_adapter_follows_the_attached_language(
@@ -129,7 +130,7 @@ async def test_the_adapter_follows_the_attached_language(
     prepared, _, last = await collect(service, said)
     assert prepared.adapter == last.adapter == adapter
     assert prepared.reason
-    assert engine.requests[0].weights.adapter == (lora if adapter == "python" else None)
+    assert engine.requests[0].weights.adapters == ((lora,) if adapter == "python" else ())
 
 
 async def test_an_adapter_chosen_by_hand_wins(
@@ -195,6 +196,6 @@ async def test_warming_loads_what_will_be_asked(
 ) -> None:
     lora = promote(Registry(locations, root), base_model="tiny").lora
     await service.warm("python")
-    assert engine.warmed.adapter == lora
+    assert engine.warmed.adapters == (lora,)
     await service.warm()
-    assert engine.warmed.adapter is None
+    assert engine.warmed.adapters == ()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flex_assist.language import BY_NAME, LANGUAGES, by_path, by_shebang, parser, resolve
+from flex_assist.language import BY_NAME, LANGUAGES, by_path, by_shebang, by_word, parser, resolve
 
 
 def test_nothing_means_two_languages() -> None:
@@ -33,6 +33,7 @@ def test_the_grammar_reads_a_comment(language: object) -> None:
         ("a.h", "c"), ("a.tsx", "tsx"), ("a.jsx", "javascript"), ("a", None), (".py", None),
         ("a.py.txt", None), ("", None),
         ("a.css", "css"), ("a.SCSS", "css"), ("a.vue", None), ("a.ipynb", None),
+        ("schema.SQL", "sql"),
     ],
 )  # fmt: skip
 def test_by_path(path: str, name: str | None) -> None:
@@ -60,3 +61,16 @@ def test_the_editor_is_believed_before_the_name() -> None:
     assert resolve(None, "a.py") is BY_NAME["python"]
     assert resolve("", None) is None
     assert resolve("typescriptreact", None) is BY_NAME["tsx"]
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        ("Python", "python"), ("py", "python"), ("shellscript", "shell"), ("C++", "cpp"),
+        ("c#", "csharp"), ("golang", "go"), ("jsx", "javascript"), ("node", "javascript"),
+        ("zsh", "shell"), ("pgsql", "sql"), ("text", None), ("", None), (".py", None),
+    ],
+)  # fmt: skip
+def test_by_word(word: str, name: str | None) -> None:
+    found = by_word(word)
+    assert (found.name if found else None) == name

@@ -21,7 +21,11 @@ from flex_assist.engine.protocol import (
 from flex_assist.errors import Cancelled, EngineError, ModelError
 
 REQUEST = GenerateRequest(
-    weights=Weights(model=Path("/m/base.gguf"), adapter=Path("/a/python.gguf")),
+    weights=Weights(
+        model=Path("/m/base.gguf"),
+        adapters=(Path("/a/python.gguf"), Path("/a/shared.gguf")),
+        merged=Path("/a/merged.gguf"),
+    ),
     tokens=(1, 2, 3),
     max_tokens=5,
     forced=b" re\xff",
@@ -56,7 +60,7 @@ def test_a_path_that_is_no_text_comes_back() -> None:
 def test_items_and_facts_come_back() -> None:
     finished = Finished(
         text="x", reason="end", prompt_tokens=1, reused_tokens=0, completion_tokens=1,
-        queue_ms=0.5, prefill_ms=1.0, decode_ms=2.0,
+        queue_ms=0.5, prefill_ms=1.0, decode_ms=2.0, form="merged",
     )  # fmt: skip
     facts = ModelFacts(
         architecture="llama", context_tokens=8, vocabulary=9, fim_ids=(1, 2, 3), end_ids=(2,),
@@ -66,6 +70,8 @@ def test_items_and_facts_come_back() -> None:
         back = wire.unpack_item(through(wire.pack_item(item)))
         assert type(back) is type(item)
     assert wire.unpack_item(through(wire.pack_item(finished))) == finished
+    piece = Piece(text="x", form="adapter")
+    assert wire.unpack_item(through(wire.pack_item(piece))) == piece
     assert wire.unpack_facts(through(wire.pack_facts(facts))) == facts
 
 
@@ -95,8 +101,11 @@ def test_an_error_that_is_none_still_becomes_one(data: object) -> None:
         ("seed", -1),
         ("weights", None),
         ("weights", {"model": "/text"}),
-        ("weights", {"model": b"relative"}),
-        ("weights", {"model": b"/nul\0"}),
+        ("weights", {"model": b"relative", "adapters": []}),
+        ("weights", {"model": b"/m", "adapters": [b"relative"]}),
+        ("weights", {"model": b"/m", "adapters": None}),
+        ("weights", {"model": b"/m", "adapters": [], "merged": b"relative"}),
+        ("weights", {"model": b"/nul\0", "adapters": []}),
     ],
 )
 def test_wrong_types_are_refused(key: str, value: object) -> None:

@@ -40,3 +40,12 @@ def test_spans_of_styles(text: str) -> None:
     # A body is whole: its brackets are in pairs.
     assert all(body.count("{") == body.count("}") for body in bodies)
     assert {"rest", "line", "lines", "random"} <= {span.kind for span in spans}
+
+
+def test_spans_of_sql() -> None:
+    text = "-- all\nCREATE TABLE t (\n  a INTEGER\n);\n\nSELECT a\nFROM t\nWHERE a > 1;\n"
+    source, rng = SpanSource(text, BY_NAME["sql"]), random.Random(0)
+    spans = [span for _ in range(300) if (span := source.draw(rng))]
+    statements = {text[span.start : span.end] for span in spans if span.kind == "statement"}
+    assert "SELECT a\nFROM t\nWHERE a > 1;" in statements
+    assert "a > 1" in {text[span.start : span.end] for span in spans if span.kind == "expression"}

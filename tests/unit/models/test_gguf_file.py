@@ -6,12 +6,23 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import gguf
 import numpy as np
 import pytest
 
 from flex_assist.errors import ModelError
 from flex_assist.models.architectures import layout
-from flex_assist.models.gguf_file import architecture, check_header, field, open_gguf, tensor_values
+from flex_assist.models.gguf_file import (
+    architecture,
+    check_header,
+    field,
+    open_gguf,
+    rows_of,
+    tensor_values,
+    values_at,
+)
+
+F16, Q4_1 = gguf.GGMLQuantizationType.F16, gguf.GGMLQuantizationType.Q4_1
 
 
 def read_all(path: Path) -> None:
@@ -131,7 +142,9 @@ def test_numbers_that_no_model_has(
 
 def test_a_family_that_is_not_supported(make_tiny: Callable[..., Path]) -> None:
     reader = open_gguf(make_tiny(architecture="mamba"))
-    with pytest.raises(ModelError, match="'mamba' cannot be adapted yet; supported: llama"):
+    with pytest.raises(
+        ModelError, match="'mamba' cannot be adapted yet; supported: gemma3, granite, llama"
+    ):
         layout(reader, architecture(reader))
 
 
@@ -143,3 +156,29 @@ def test_a_file_without_an_architecture(tmp_path: Path) -> None:
     path.write_bytes(with_entry(4, struct.pack("<I", 5)))
     with pytest.raises(ModelError, match="no architecture"):
         architecture(open_gguf(path))
+
+
+def test_the_quick_reader_reads_what_the_librarys_reads(tiny: Path) -> None:
+    quick, plain = open_gguf(tiny), gguf.GGUFReader(tiny)
+    assert list(quick.fields) == list(plain.fields)
+    for name, entry in plain.fields.items():
+        assert quick.fields[name].contents() == entry.contents()
+        assert quick.fields[name].types == entry.types
+    for ours, theirs in zip(quick.tensors, plain.tensors, strict=True):
+        assert (ours.name, ours.tensor_type) == (theirs.name, theirs.tensor_type)
+        np.testing.assert_array_equal(ours.data, theirs.data)
+
+
+@pytest.mark.parametrize("kind", [Q4_1, F16])
+def test_rows_some_at_a_time(
+    make_tiny: Callable[..., Path], kind: gguf.GGMLQuantizationType
+) -> None:
+    for tensor in open_gguf(make_tiny(kind=kind)).tensors:
+        whole = tensor_values(tensor)
+        parts = list(rows_of(tensor, 1000))
+        np.testing.assert_array_equal(np.concatenate([rows for _, rows in parts]), whole)
+        assert all((whole[at] == rows).all() for at, rows in parts)
+        assert whole.ndim == 1 or max(rows.size for _, rows in parts) <= 1000
+        if whole.ndim == 2:
+            at = np.array([0, 3, len(whole) - 1])
+            np.testing.assert_array_equal(values_at(tensor, at), whole[at])

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from flex_assist.errors import ExportError, ModelError
 from flex_assist.models.architectures import Layout, layout
-from flex_assist.models.fim import FimTokens
 from flex_assist.models.gguf_file import architecture, field, open_gguf, tensor_values
-from flex_assist.models.lora_gguf import LoraModule, check_layout, write_lora, write_merged
+from flex_assist.models.lora_gguf import LoraModule, check_layout, write_lora
 
 RANK, SCALE = 4, 2.0
 QUERY = "model.layers.0.self_attn.q_proj"
@@ -110,24 +109,6 @@ def test_the_adapter_says_what_was_trained(tiny: Path, tmp_path: Path) -> None:
         np.testing.assert_allclose(plan.from_gguf(name, delta), wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_the_merged_file_is_base_plus_update(tiny: Path, tmp_path: Path) -> None:
-    modules, target = modules_of(tiny), tmp_path / "merged.gguf"
-    fim = FimTokens(suffix_id=1, prefix_id=2, middle_id=3, end_id=0)
-    write_merged(tiny, target, modules, fim)
-    reader = open_gguf(target)
-    plan = layout(reader, "llama")
-    merged = {tensor.name: tensor_values(tensor) for tensor in reader.tensors}
-    for module in modules.values():
-        name = NAMES[module.module]
-        assert module.weight is not None
-        wanted = module.weight() + module.scale * module.b @ module.a
-        off = np.abs(plan.from_gguf(name, merged[name]) - wanted)
-        assert off.max() < np.abs(wanted).max() / 127
-    assert field(reader, "tokenizer.ggml.fim_suf_token_id") == 1
-    assert field(reader, "tokenizer.ggml.fim_pre_token_id") == 2
-    assert field(reader, "tokenizer.ggml.fim_mid_token_id") == 3
-
-
 def test_a_weight_in_the_wrong_order_is_noticed(tiny: Path, tmp_path: Path) -> None:
     modules = modules_of(tiny)
     reader = open_gguf(tiny)
@@ -138,9 +119,8 @@ def test_a_weight_in_the_wrong_order_is_noticed(tiny: Path, tmp_path: Path) -> N
         **modules,
         QUERY: replace(own, weight=lambda: plan.to_gguf("blk.0.attn_q.weight", own.weight())),
     }
-    for write in (write_lora, lambda *given: write_merged(*given, None)):
-        with pytest.raises(ExportError, match="does not match the weight that was trained"):
-            write(tiny, tmp_path / "out.gguf", wrong)
+    with pytest.raises(ExportError, match="does not match the weight that was trained"):
+        write_lora(tiny, tmp_path / "out.gguf", wrong)
     with pytest.raises(ExportError, match=r"without re-ordering 1\.0000"):
         check_layout(reader, replace(plan, reordered=True), {QUERY: unordered(own, plan)})
     assert list(tmp_path.iterdir()) == []

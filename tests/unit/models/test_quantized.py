@@ -80,7 +80,7 @@ def test_updates_are_added_in_float32(
     base, target = make_tiny(kind=kind), tmp_path / "out.gguf"
     before = values(base)
     update = np.random.default_rng(1).normal(size=(64, 64)).astype(np.float32) * 0.05
-    write_model(base, target, {"blk.1.attn_q.weight": lambda: update})
+    write_model(base, target, {"blk.1.attn_q.weight": lambda rows: update[rows]})
     after, wanted = values(target), before["blk.1.attn_q.weight"] + update
     assert kinds(target)["blk.1.attn_q.weight"] == Q8_0
     assert (np.abs(after["blk.1.attn_q.weight"] - wanted) <= rounding(wanted)).all()
@@ -89,7 +89,7 @@ def test_updates_are_added_in_float32(
 
 def test_a_tensor_that_q8_0_cannot_hold_stays_a_half_float(tiny: Path, tmp_path: Path) -> None:
     target, update = tmp_path / "out.gguf", np.ones((64, 48), np.float32)
-    write_model(tiny, target, {"blk.0.ffn_down.weight": lambda: update})
+    write_model(tiny, target, {"blk.0.ffn_down.weight": lambda rows: update[rows]})
     assert kinds(target)["blk.0.ffn_down.weight"] == F16
     wanted = values(tiny)["blk.0.ffn_down.weight"] + 1
     np.testing.assert_allclose(
@@ -100,14 +100,14 @@ def test_a_tensor_that_q8_0_cannot_hold_stays_a_half_float(tiny: Path, tmp_path:
 def test_a_failure_leaves_nothing(tiny: Path, tmp_path: Path) -> None:
     target = tmp_path / "out" / "out.gguf"
 
-    def broken() -> np.ndarray:  # type: ignore[type-arg]
+    def broken(_: slice) -> np.ndarray:  # type: ignore[type-arg]
         raise ExportError("no update")
 
     wrong: list[tuple[str, object]] = [
-        ("blk.1.attn_q.weight", lambda: np.zeros((64, 65), np.float32)),
-        ("blk.1.attn_q.weight", lambda: np.zeros((64,), np.float32)),
+        ("blk.1.attn_q.weight", lambda rows: np.zeros((64, 65), np.float32)[rows]),
+        ("blk.1.attn_q.weight", lambda rows: np.zeros((64,), np.float32)[rows]),
         ("blk.1.attn_q.weight", broken),
-        ("blk.9.attn_q.weight", lambda: np.zeros((64, 64), np.float32)),
+        ("blk.9.attn_q.weight", lambda rows: np.zeros((64, 64), np.float32)[rows]),
     ]
     for name, update in wrong:
         with pytest.raises(ExportError):
@@ -122,3 +122,17 @@ def test_a_damaged_base_leaves_nothing(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError):
         write_model(base, target)
     assert list(tmp_path.iterdir()) == [base]
+
+
+@pytest.mark.parametrize("size", [np.nan, np.inf, -np.inf, 1e30])
+@pytest.mark.parametrize("kind", [Q8_0, F16])
+def test_what_is_no_number_is_refused(
+    tiny: Path, tmp_path: Path, size: float, kind: gguf.GGMLQuantizationType
+) -> None:
+    update = np.zeros((64, 64), np.float32)
+    update[5, 7] = size
+    with pytest.raises(ExportError, match=r"'blk\.1\.attn_q\.weight' is too large or no number"):
+        write_model(
+            tiny, tmp_path / "out.gguf", {"blk.1.attn_q.weight": lambda at: update[at]}, kind=kind
+        )
+    assert list(tmp_path.iterdir()) == []

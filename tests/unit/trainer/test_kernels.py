@@ -136,9 +136,39 @@ def test_the_fused_form_for_other_devices_is_the_same():
     generator = torch.Generator().manual_seed(0)
     query = torch.randn(4, 25, 8, generator=generator)
     key, value = torch.randn(2, 2, 25, 8, generator=generator)
-    plain = attention._PlainAttention.apply(query, key, value, 0.3, LENGTHS)
+    plain = attention._PlainAttention.apply(query, key, value, 0.3, LENGTHS, None)
     fused = attention._fused(query, key, value, 0.3, LENGTHS)
     torch.testing.assert_close(plain, fused, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("window", [1, 3, 8, 100])
+@pytest.mark.parametrize("block", [4, 512])
+def test_a_window_hides_what_lies_further_back(window, block, monkeypatch):
+    monkeypatch.setattr(attention, "BLOCK", block)
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((4, 25, 8), (2, 25, 8), (2, 25, 8))
+    inputs = [torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes]
+    outer = torch.randn(25, 4, 8, generator=generator, dtype=torch.float64)
+    found = []
+    for form in (attention._PlainAttention.apply, attention._fused, windowed):
+        own = [one.clone().requires_grad_() for one in inputs]
+        out = form(*own, 0.3, LENGTHS, window)
+        out.backward(outer)
+        found.append((out, *(one.grad for one in own)))
+    for form in found[:2]:
+        for ours, theirs in zip(form, found[2], strict=True):
+            torch.testing.assert_close(ours, theirs)
+
+
+def windowed(query, key, value, scaling, lengths, window):
+    """All products at once, masked."""
+    of = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
+    at = torch.arange(query.shape[1])
+    behind = at[:, None] - at
+    seen = (of[:, None] == of) & (behind >= 0) & (behind < window)
+    keys, values = (one.repeat_interleave(2, dim=0) for one in (key, value))
+    score = (query @ keys.mT * scaling).masked_fill(~seen, float("-inf"))
+    return (score.softmax(-1) @ values).transpose(0, 1)
 
 
 def test_lengths_that_do_not_add_up_are_refused():

@@ -6,7 +6,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from flex_trainer import kernels, lora
-from flex_trainer.kernels import Nf4Linear
+from flex_trainer.kernels import Nf4Linear, recompute
 
 
 def layer(rows: int = 96, columns: int = 64) -> nn.Linear:
@@ -63,7 +63,7 @@ def test_an_adapter_learns_over_packed_layers_as_over_dense_ones(recomputed):
         model = form(llama())
         kernels.install(model)
         adapted = lora.attach(model, 4, 0)
-        kernels.recompute.recompute_layers(model.model.layers, recomputed)
+        recompute.recompute_layers(model.model.layers, recomputed)
         for name, parameter in adapted.named_parameters():
             if "lora_B" in name:
                 parameter.data = 0.1 * torch.ones_like(parameter)

@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from flex_assist.adapters.manifest import FILE_NAME
+from flex_assist.adapters.manifest import FILE_NAME, PEFT_WEIGHTS
 from flex_assist.adapters.registry import Registry
 from flex_assist.errors import DataError
+from flex_assist.files import digest
 from flex_assist.locations import locate
 from flex_assist.repository.documents import Document
-from flex_trainer import export, parent
-from flex_trainer.export import PEFT_WEIGHTS
+from flex_trainer import parent
 from flex_trainer.recipe import Recipe
 from flex_trainer.selection import AdapterTask
 
@@ -71,7 +71,7 @@ def active(registry: Registry, promote: Any) -> Any:
         path = found.folder / PEFT_WEIGHTS
         path.write_bytes(content)
         manifest = json.loads((found.folder / FILE_NAME).read_text())
-        manifest["artefacts"] = {PEFT_WEIGHTS: export.digest(path), **changes.get("artefacts", {})}
+        manifest["artefacts"] = {PEFT_WEIGHTS: digest(path), **changes.get("artefacts", {})}
         (found.folder / FILE_NAME).write_text(json.dumps(manifest))
         return Path(found.folder)
 

@@ -293,7 +293,7 @@ async def _bits(
 
 
 def _route(version: AdapterVersion) -> Route:
-    return Route(name=version.manifest.name, reason="measured", lora=version.lora)
+    return Route(name=version.manifest.name, reason="measured", adapters=(version.lora,))
 
 
 def _control(bits: Bits, right: AdapterVersion, wrong: AdapterVersion, seed: int) -> Control:

@@ -29,10 +29,11 @@ def install(model: PreTrainedModel, *, liger: bool = False) -> None:
 
 def _replacement(layer: nn.Module, liger: bool) -> nn.Module | None:
     kind = type(layer).__name__
-    if kind in ("LlamaRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm"):
+    if kind in ("LlamaRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm", "GraniteRMSNorm"):
         norm = LigerRmsNorm if liger else RmsNorm
         return norm(layer.weight, layer.variance_epsilon)  # type: ignore[arg-type]
-    if kind in ("LlamaMLP", "Qwen2MLP", "Qwen3MLP") and type(layer.act_fn).__name__ in SILU:
+    gated_kinds = ("LlamaMLP", "Qwen2MLP", "Qwen3MLP", "GraniteMLP")
+    if kind in gated_kinds and type(layer.act_fn).__name__ in SILU:
         gated = LigerGatedMlp if liger else GatedMlp
         return gated(layer.gate_proj, layer.up_proj, layer.down_proj)  # type: ignore[arg-type]
     return None

@@ -6,7 +6,8 @@ local M = {}
 M.filetypes = {
   'python', 'typescript', 'typescriptreact', 'javascript', 'javascriptreact', 'java', 'kotlin',
   'go', 'rust', 'c', 'cpp', 'cuda', 'cs', 'ruby', 'php', 'sh', 'bash', 'zsh', 'css', 'scss', 'less',
-  'vue', 'svelte', 'astro', 'html', 'xhtml', 'htmldjango', 'htmlangular',
+  'vue', 'svelte', 'astro', 'html', 'xhtml', 'htmldjango', 'htmlangular', 'sql', 'mysql', 'plsql',
+  'markdown',
 }
 
 --- Neovim's file types whose LSP language identifier is another word.

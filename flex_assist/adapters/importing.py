@@ -1,0 +1,229 @@
+"""Taking in an adapter that was exported elsewhere. Nothing of it is trusted."""
+
+import json
+import math
+import os
+import shutil
+import stat
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from flex_assist.adapters import manifest as manifests
+from flex_assist.adapters.manifest import (
+    FILE_NAME,
+    IMATRIX_GGUF,
+    LORA_GGUF,
+    MERGED_GGUF,
+    PEFT_CONFIG,
+    PEFT_WEIGHTS,
+    Manifest,
+)
+from flex_assist.adapters.registry import AdapterVersion, Registry, new_version
+from flex_assist.errors import DataError, ExportError
+from flex_assist.files import digest
+from flex_assist.models import merging
+from flex_assist.models.architectures import layout
+from flex_assist.models.gguf_file import architecture, open_gguf, shape_of
+from flex_assist.models.importance import read_importance
+from flex_assist.models.lora_gguf import LoraModule, write_lora
+from flex_assist.models.provenance import Provenance
+from flex_assist.models.safetensors_file import read_tensors
+from flex_assist.models.survival import stored_updates
+
+MOST_BYTES: Final[Mapping[str, int]] = {
+    PEFT_WEIGHTS: 8 << 30,
+    PEFT_CONFIG: 1 << 20,
+    FILE_NAME: 256 << 20,
+    IMATRIX_GGUF: 1 << 30,
+    LORA_GGUF: 8 << 30,
+}
+# PEFT's name of a module's part, around the module's own.
+BEFORE, AFTER_A, AFTER_B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
+# What PEFT can do beyond scale * B A; a GGUF file cannot say it.
+UNKNOWN_FORMS = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save")
+IMPORTED = "imported"
+
+
+def import_folder(folder: Path, base: Path, registry: Registry) -> AdapterVersion:
+    """Take in what ``adapters export --format peft`` wrote, as an inactive version.
+
+    Args:
+        base: The base's GGUF file.
+
+    Raises:
+        DataError: A file is missing, is a link, or is damaged; or the version is there already.
+        ExportError: It is an adapter of another base, or of a form that cannot be served.
+        ModelError: The weights are damaged.
+    """
+    found = told(folder)
+    if digest(base) != found.base_sha256:
+        raise ExportError(
+            f"{str(folder)!r} is an adapter of {found.base_model} with the sha256 "
+            f"{found.base_sha256[:16]}…, not of {str(base)!r}; give its base by --base"
+        )
+    staged = registry.stage(found.name)
+    try:
+        for name in (PEFT_WEIGHTS, PEFT_CONFIG, IMATRIX_GGUF):
+            if name == IMATRIX_GGUF and not os.path.lexists(folder / name):
+                continue
+            _take(folder / name, staged / name, found.artefacts.get(name))
+        _write_gguf(staged, base)
+        return _publish(staged, found, base, registry)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def told(folder: Path) -> Manifest:
+    """What a folder's manifest says; it must have digests of what is to be taken in.
+
+    Raises:
+        DataError: A file is missing, is a link, or is damaged.
+    """
+    for name in (PEFT_WEIGHTS, PEFT_CONFIG, FILE_NAME):
+        _check_file(folder / name)
+    found = manifests.read(folder)
+    artefacts: object = found.artefacts
+    known = isinstance(artefacts, dict) and isinstance(found.details, dict)
+    if not known or not {PEFT_WEIGHTS, PEFT_CONFIG} <= found.artefacts.keys():
+        raise DataError(f"{FILE_NAME!r} in {str(folder)!r} has no digests; export it again")
+    return found
+
+
+def import_gguf(lora: Path, name: str, base: Path, base_model: str, registry: Registry) -> (
+    AdapterVersion
+):  # fmt: skip
+    """Take in a LoRA GGUF file, as an inactive version of ``name``.
+
+    PEFT's files are not made from it: such a version can be served, and not trained further.
+
+    Raises:
+        DataError, ExportError, ModelError: See ``import_folder``.
+    """
+    _check_file(lora, MOST_BYTES[LORA_GGUF])
+    staged = registry.stage(name)
+    try:
+        _take(lora, staged / LORA_GGUF, None)
+        known = {tensor.name: shape_of(tensor) for tensor in open_gguf(base).tensors}
+        of_base, own = architecture(open_gguf(base)), architecture(open_gguf(staged / LORA_GGUF))
+        shapes = {
+            tensor: (update.b.shape[0], update.a.shape[1])
+            for tensor, update in stored_updates(staged / LORA_GGUF).items()
+        }
+        wrong = next((tensor for tensor in shapes if known.get(tensor) != shapes[tensor]), None)
+        if wrong is not None or of_base != own:
+            raise ExportError(
+                f"{str(lora)!r} is an adapter of another model than {str(base)!r} "
+                f"({own if wrong is None else wrong!r} differs); give its base by --base"
+            )
+        found = Manifest(
+            name=name,
+            version=new_version(),
+            languages=(name,),
+            base_model=base_model,
+            base_sha256=digest(base),
+            fim=None,
+            verdict=IMPORTED,
+            reason="",
+        )
+        return _publish(staged, found, base, registry)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _publish(staged: Path, found: Manifest, base: Path, registry: Registry) -> AdapterVersion:
+    """Make what is served, check it, and write the manifest anew."""
+    provenance = Provenance(
+        base_name=found.base_model,
+        base_sha256=found.base_sha256,
+        adapter=found.name,
+        version=found.version,
+        adapter_sha256=digest(staged / LORA_GGUF),
+    )
+    merged = staged / MERGED_GGUF
+    served = merging.write_served(base, staged / LORA_GGUF, merged, found.fim, provenance)
+    if (staged / IMATRIX_GGUF).is_file():
+        read_importance(staged / IMATRIX_GGUF)
+    reason = f"imported, not measured here{f'; there: {found.reason}' if found.reason else ''}"
+    made = sorted(staged.iterdir())
+    known = replace(
+        found,
+        verdict=IMPORTED,
+        reason=reason,
+        details={**found.details, "export": {"forms": {MERGED_GGUF: served}}},
+        artefacts={path.name: digest(path) for path in made},
+        sizes={path.name: path.stat().st_size for path in made},
+    )
+    (staged / FILE_NAME).write_text(manifests.to_json(known))
+    for path in staged.iterdir():
+        path.chmod(0o600)
+    return registry.publish(found.name, staged, found.version)
+
+
+def _write_gguf(staged: Path, base: Path) -> None:
+    """The LoRA GGUF from PEFT's files."""
+    scale, rank = _scale(staged / PEFT_CONFIG)
+    tensors = read_tensors(staged / PEFT_WEIGHTS, MOST_BYTES[PEFT_WEIGHTS])
+    reader = open_gguf(base)
+    plan = layout(reader, architecture(reader))
+    shapes = {tensor.name: shape_of(tensor) for tensor in reader.tensors}
+    modules = {}
+    for name, a in tensors.items():
+        module = name.removeprefix(BEFORE).removesuffix(AFTER_A)
+        if not name.startswith(BEFORE) or not name.endswith((AFTER_A, AFTER_B)):
+            raise ExportError(f"{name!r} is no part of a LoRA adapter; export it again")
+        if name.endswith(AFTER_B):
+            continue
+        b = tensors.get(f"{BEFORE}{module}{AFTER_B}")
+        wanted = shapes.get(f"{plan.gguf_name(module)}.weight")
+        if b is None or a.shape[0] != rank or wanted != (b.shape[0], a.shape[1]):
+            raise ExportError(f"{name!r} does not fit the base, whose shape there is {wanted}")
+        modules[module] = LoraModule(module=module, a=a, b=b, scale=scale)
+    if len(tensors) != 2 * len(modules):
+        raise ExportError("the adapter has a B without its A; export it again")
+    write_lora(base, staged / LORA_GGUF, modules)
+
+
+def _scale(path: Path) -> tuple[float, int]:
+    """LoRA's alpha / rank, and the rank, of an ``adapter_config.json``."""
+    try:
+        config: Any = json.loads(path.read_text(encoding="utf-8"))
+        rank, alpha = config["r"], config["lora_alpha"]
+        kind = config["peft_type"]
+        special = [key for key in UNKNOWN_FORMS if config.get(key)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f"{path.name!r} cannot be read ({error!r}); export it again") from error
+    numbers = type(rank) is int and type(alpha) in (int, float) and 1 <= rank <= 1 << 14
+    if kind != "LORA" or special or config.get("bias", "none") != "none" or not numbers:
+        raise ExportError(
+            f"the adapter is of a form that cannot be served ({kind!r}, r={rank!r}, "
+            f"lora_alpha={alpha!r}{', ' if special else ''}{', '.join(special)}); plain LoRA can"
+        )
+    if not math.isfinite(alpha):
+        raise ExportError(f"lora_alpha is {alpha!r}; export it again")
+    return alpha / rank, rank
+
+
+def _check_file(path: Path, most_bytes: int | None = None) -> None:
+    """Refuse what is no plain file of a plausible size."""
+    try:
+        status = path.lstat()
+    except OSError as error:
+        raise DataError(
+            f"{str(path)!r} cannot be read ({error.strerror}); give a folder that "
+            "`adapters export --format peft` wrote, or a LoRA GGUF file"
+        ) from error
+    most = MOST_BYTES[path.name] if most_bytes is None else most_bytes
+    if not stat.S_ISREG(status.st_mode) or status.st_size > most:
+        raise DataError(f"{str(path)!r} is a link, no file, or larger than {most} bytes")
+
+
+def _take(source: Path, target: Path, wanted: str | None) -> None:
+    """Copy a file; where it should have a digest, it must."""
+    _check_file(source, MOST_BYTES[target.name])
+    shutil.copyfile(source, target, follow_symlinks=False)
+    if target.is_symlink():
+        raise DataError(f"{str(source)!r} is a link; copy the file itself")
+    if wanted is not None and digest(target) != wanted:
+        raise DataError(f"{str(source)!r} is not what was exported: its digest differs")

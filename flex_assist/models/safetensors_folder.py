@@ -1,0 +1,105 @@
+"""Reading safetensors, which are untrusted: by memory map, one tensor at a time, bfloat16 too.
+
+Source: the format's description (github.com/huggingface/safetensors): 8 bytes length, a JSON header
+with type, shape and place of each tensor, then the values.
+"""
+
+import json
+import math
+import mmap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flex_assist.errors import ModelError
+
+MOST_HEADER_BYTES = 100_000_000
+INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+TYPES: Mapping[str, Any] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTensor:
+    """A tensor that is still on disk."""
+
+    path: Path
+    kind: str
+    shape: tuple[int, ...]
+    start: int
+    length: int
+
+    def stored(self) -> NDArray[Any]:
+        """The values as they are kept, bfloat16 as 16-bit numbers; mapped, not read."""
+        with self.path.open("rb") as file:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        flat = np.frombuffer(data, TYPES[self.kind], math.prod(self.shape), self.start)
+        return flat.reshape(self.shape)
+
+    def values(self) -> NDArray[np.float32]:
+        """The values in float32."""
+        found = self.stored()
+        if self.kind == "BF16":
+            return (found.astype(np.uint32) << 16).view(np.float32)
+        return found.astype(np.float32)
+
+
+def open_folder(folder: Path) -> dict[str, StoredTensor]:
+    """All tensors of a folder, from one file or from the shards that its index names.
+
+    Raises:
+        ModelError: There are none, one is damaged, or the index leads out of the folder.
+    """
+    if (folder / INDEX).is_file():
+        shards = _shards(folder / INDEX)
+    elif (folder / SINGLE).is_file():
+        shards = {SINGLE}
+    else:
+        unsafe = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt"))
+        hint = f"; {unsafe[0]!r} may run code when it is read: take safetensors" if unsafe else ""
+        raise ModelError(f"{str(folder)!r} has no safetensors{hint}")
+    tensors: dict[str, StoredTensor] = {}
+    for name in sorted(shards):
+        tensors |= _open(folder / name)
+    return tensors
+
+
+def _shards(index: Path) -> set[str]:
+    try:
+        names = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{str(index)!r} cannot be read: {error!r}; fetch it again") from error
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name or name in ("", ".", ".."):
+            raise ModelError(f"{str(index)!r} names {name!r}, which is not a file of its folder")
+    return names
+
+
+def _open(path: Path) -> dict[str, StoredTensor]:
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= min(MOST_HEADER_BYTES, size - 8):
+                raise ValueError(f"its header claims {length} bytes")
+            header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        return {name: _tensor(path, one, 8 + length, size) for name, one in header.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"{str(path)!r} is missing, damaged or cut short ({error}); fetch it again"
+        ) from error
+
+
+def _tensor(path: Path, record: dict[str, Any], offset: int, size: int) -> StoredTensor:
+    kind, shape = record["dtype"], tuple(int(length) for length in record["shape"])
+    if kind not in TYPES:
+        raise ValueError(f"values of the type {kind!r}; F32, F16 and BF16 are read")
+    start, end = (int(at) for at in record["data_offsets"])
+    length = math.prod(shape) * TYPES[kind].itemsize
+    if min(shape, default=0) < 1 or start < 0 or end - start != length or offset + end > size:
+        raise ValueError("a tensor leads out of the file")
+    return StoredTensor(path=path, kind=kind, shape=shape, start=offset + start, length=length)

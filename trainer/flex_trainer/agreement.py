@@ -1,0 +1,85 @@
+"""Does a merged file say what the adapter over the base says?"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flex_assist.engine.local import LocalEngine
+from flex_assist.engine.protocol import Finished, GenerateRequest, TextPiece, Weights
+from flex_assist.errors import ExportError
+
+WINDOWS, WINDOW_TOKENS = 2, 128
+PROMPT_TOKENS, GREEDY_TOKENS = 48, 8
+# Nats a token. Rounding to Q8_0 moves a loss by less than 0.01.
+MOST_APART = 0.05
+# What vocabularies split differently where one is not the other's.
+TEXTS = (
+    "def f(x: int) -> int:\n    return x  # 1234567\n",
+    "\tif (a!=b)&&c { x += 0xFF; }\r\n\r\n\n",
+    "naïve café — “quotes” 日本語 🙂 e\u0301",
+    "<|endoftext|><|im_start|><fim_prefix>",
+    "     trailing   spaces   \n\n\n\t\t",
+)
+
+
+async def agreement(
+    engine: LocalEngine, base: Weights, merged: Weights, held_out: Sequence[Sequence[int]]
+) -> dict[str, Any]:
+    """Compare the two on code that was not trained on.
+
+    Args:
+        base: The base as it is served, with the adapter over it.
+        held_out: Token ids of texts; the beginning of some is used.
+
+    Returns:
+        For the manifest: nats a token of each, and how many greedy tokens are the same.
+
+    Raises:
+        ExportError: They take the same text for other tokens, or are too far apart.
+    """
+    await _check_tokens(engine, base.model, merged.model)
+    windows = [tuple(ids[:WINDOW_TOKENS]) for ids in held_out if len(ids) > PROMPT_TOKENS][:WINDOWS]
+    if not windows:
+        return {"windows": 0}
+    losses = [
+        float(np.concatenate(await engine.score(weights, windows)).mean())
+        for weights in (base, merged)
+    ]
+    if not abs(losses[0] - losses[1]) <= MOST_APART:
+        raise ExportError(
+            f"the merged file is at {losses[1]:.3f} nats a token of code not trained on, base and "
+            f"adapter at {losses[0]:.3f}; nothing is published, adapt again"
+        )
+    same = 0
+    for window in windows:
+        prompt = window[:PROMPT_TOKENS]
+        answers = [await _greedy(engine, weights, prompt) for weights in (base, merged)]
+        same += answers[0] == answers[1]
+    return {
+        "windows": len(windows),
+        "lora_nats": round(losses[0], 5),
+        "merged_nats": round(losses[1], 5),
+        "same_greedy_answers": same,
+    }
+
+
+async def _check_tokens(engine: LocalEngine, base: Path, merged: Path) -> None:
+    pieces = [TextPiece(text=text) for text in TEXTS]
+    pieces += [TextPiece(text=text, special=True) for text in TEXTS]
+    wanted, got = await engine.tokenize(base, pieces), await engine.tokenize(merged, pieces)
+    for piece, one, other in zip(pieces, wanted, got, strict=True):
+        if one != other:
+            raise ExportError(
+                f"the merged file takes {piece.text!r} for the tokens {other}, the base for {one}; "
+                "nothing is published"
+            )
+
+
+async def _greedy(engine: LocalEngine, weights: Weights, prompt: tuple[int, ...]) -> str:
+    request = GenerateRequest(weights=weights, tokens=prompt, max_tokens=GREEDY_TOKENS)
+    async for item in engine.generate(request):
+        if isinstance(item, Finished):
+            return item.text
+    return ""

@@ -142,6 +142,9 @@ def one_layer_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for tensor in reader.tensors:
             if not tensor.name.startswith("blk.") or tensor.name.startswith("blk.0."):
                 writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+        # It has no infilling tokens; control tokens that it never met will do.
+        for part, token in (("suf", 11), ("pre", 12), ("mid", 13)):
+            writer.add_uint32(f"tokenizer.ggml.fim_{part}_token_id", token)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()

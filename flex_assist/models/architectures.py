@@ -112,6 +112,7 @@ def layout(reader: gguf.GGUFReader, architecture: str) -> Layout:
         )
     if field(reader, f"{architecture}.expert_count", 0):
         raise ModelError(f"{architecture} models with experts cannot be adapted; take a dense one")
+    _refuse_partly_rotated(reader, architecture)
     scaling = field(reader, f"{architecture}.rope.scaling.type", "none")
     if scaling not in SCALINGS:
         raise ModelError(
@@ -127,6 +128,16 @@ def layout(reader: gguf.GGUFReader, architecture: str) -> Layout:
         reordered=FAMILIES[architecture].reordered,
         norm_offset=FAMILIES[architecture].norm_offset,
     )
+
+
+def _refuse_partly_rotated(reader: gguf.GGUFReader, architecture: str) -> None:
+    size = field(reader, f"{architecture}.attention.key_length")
+    rotated = field(reader, f"{architecture}.rope.dimension_count", size)
+    if size is not None and rotated != size:
+        raise ModelError(
+            f"{architecture} models that rotate {rotated!r} of a head's {size!r} numbers cannot be "
+            "adapted; take one that rotates all"
+        )
 
 
 def _swap(rows: NDArray[np.float32], split: tuple[int, int, int]) -> NDArray[np.float32]:

@@ -40,6 +40,9 @@ GRANITE = {
     "residual_scale": "residual_multiplier",
     "logit_scale": "logits_scaling",
 }
+# What llama.cpp assumes of gemma3: each sixth layer sees all, the others a window.
+GEMMA_KINDS, GEMMA_PATTERN = ("full_attention", "sliding_attention"), 6
+GEMMA_LOCAL_BASE = 10000.0
 Weight = Callable[[], NDArray[np.float32]]
 # Key to a whole number, a real number, a text, or a list of them.
 Metadata = Mapping[str, Any]
@@ -197,6 +200,30 @@ def _refuse(config: Mapping[str, Any]) -> None:
     for key in ("final_logit_softcapping", "attn_logit_softcapping"):
         if config.get(key):
             raise ModelError(f"models with {key} cannot be converted; take another")
+    if architecture_of(config) == "gemma3":
+        _refuse_other_gemma(config)
+
+
+def _refuse_other_gemma(config: Mapping[str, Any]) -> None:
+    """llama.cpp takes these as given; the file has no place for them."""
+    kinds = config.get("layer_types") or []
+    local = (config.get("rope_parameters") or {}).get("sliding_attention", {})
+    given = {
+        "query_pre_attn_scalar": (config.get("query_pre_attn_scalar"), config.get("head_dim")),
+        "layer_types": (
+            list(kinds),
+            [GEMMA_KINDS[bool((at + 1) % GEMMA_PATTERN)] for at in range(len(kinds))],
+        ),
+        "the base of local layers": (
+            local.get("rope_theta", config.get("rope_local_base_freq", GEMMA_LOCAL_BASE)),
+            GEMMA_LOCAL_BASE,
+        ),
+    }
+    for key, (value, usual) in given.items():
+        if value != usual:
+            raise ModelError(
+                f"a gemma3 model with {key} = {value!r} cannot be converted; {usual!r} can"
+            )
 
 
 def _whole(config: Mapping[str, Any], key: str, default: int | None = None) -> int:

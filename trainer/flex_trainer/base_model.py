@@ -54,8 +54,14 @@ def load_base(
 def _tensors(
     reader: GGUFReader, plan: Layout, model: nn.Module, dtype: torch.dtype
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every parameter of ``model`` with its name, in the trainer's layout; one at a time."""
+    """Every parameter of ``model`` with its name, in the trainer's layout; one at a time.
+
+    Raises:
+        ModelError: One is missing or of another shape, or the file holds what ``model`` has not:
+            it would compute something else than llama.cpp.
+    """
     stored = {tensor.name: tensor for tensor in reader.tensors}
+    unread = set(stored) - {families.ROPE_FACTORS}
     for name, parameter in list(model.named_parameters()):
         module, _, leaf = name.rpartition(".")
         source = f"{plan.gguf_name(module)}.{leaf}"
@@ -68,7 +74,13 @@ def _tensors(
             raise ModelError(
                 f"{source!r} has shape {tuple(values.shape)}, expected {tuple(parameter.shape)}"
             )
+        unread.discard(source)
         yield name, values.to(dtype)
+    if unread:
+        raise ModelError(
+            f"the model file has weights that {plan.architecture} models have not, such as "
+            f"{min(unread)!r}; it cannot be adapted"
+        )
 
 
 def _fill(

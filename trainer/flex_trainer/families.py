@@ -119,9 +119,19 @@ def _common(facts: _Facts) -> dict[str, Any]:
 
 def _rope(facts: _Facts) -> dict[str, Any]:
     found = {"rope_type": "default", "rope_theta": facts.real("rope.freq_base", 10000.0)}
-    if facts.get("rope.scaling.type", "none") == "linear":
-        found |= {"rope_type": "linear", "factor": facts.real("rope.scaling.factor", 1.0)}
+    # As llama.cpp reads it: linear where no kind is named, the factor by its older name too.
+    factor = facts.real("rope.scaling.factor", facts.real("rope.scale_linear", 0.0))
+    if factor and facts.get("rope.scaling.type", "linear") == "linear":
+        found |= {"rope_type": "linear", "factor": factor}
     return found
+
+
+def _biases(facts: _Facts) -> dict[str, bool]:
+    """Which layers of a family that leaves it open have biases; Granite Code's all have."""
+    return {
+        "attention_bias": "blk.0.attn_q.bias" in facts.tensors,
+        "mlp_bias": "blk.0.ffn_up.bias" in facts.tensors,
+    }
 
 
 def _rms(facts: _Facts) -> float:
@@ -129,8 +139,7 @@ def _rms(facts: _Facts) -> float:
 
 
 def _llama(facts: _Facts, common: dict[str, Any]) -> PreTrainedConfig:
-    biased = "blk.0.attn_q.bias" in facts.tensors
-    return LlamaConfig(**common, rms_norm_eps=_rms(facts), attention_bias=biased)
+    return LlamaConfig(**common, **_biases(facts), rms_norm_eps=_rms(facts))
 
 
 def _qwen2(facts: _Facts, common: dict[str, Any]) -> PreTrainedConfig:
@@ -154,12 +163,12 @@ def _starcoder2(facts: _Facts, common: dict[str, Any]) -> PreTrainedConfig:
 def _granite(facts: _Facts, common: dict[str, Any]) -> PreTrainedConfig:
     return GraniteConfig(
         **common,
+        **_biases(facts),
         rms_norm_eps=_rms(facts),
         attention_multiplier=facts.real("attention.scale"),
         embedding_multiplier=facts.real("embedding_scale", 1.0),
         residual_multiplier=facts.real("residual_scale", 1.0),
         logits_scaling=facts.real("logit_scale", 1.0),
-        attention_bias="blk.0.attn_q.bias" in facts.tensors,
     )
 
 

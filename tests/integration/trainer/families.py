@@ -63,6 +63,10 @@ MODELS: dict[str, Callable[[dict[str, Any]], PreTrainedModel]] = {
     "llama, stretched": lambda sizes: LlamaForCausalLM(
         LlamaConfig(**sizes, rope_parameters=_rope(100000.0, 4.0), tie_word_embeddings=False)
     ),
+    # As Granite Code 3B has them.
+    "llama, with biases": lambda sizes: LlamaForCausalLM(
+        LlamaConfig(**sizes, rope_parameters=_rope(10000.0), attention_bias=True, mlp_bias=True)
+    ),
     "qwen2": lambda sizes: Qwen2ForCausalLM(
         Qwen2Config(**sizes, rope_parameters=_rope(1000000.0), tie_word_embeddings=True)
     ),
@@ -103,20 +107,27 @@ def random_model(family: str, **sizes: int) -> PreTrainedModel:
     return model
 
 
-def write(model: PreTrainedModel, path: Path) -> None:
-    """The model as a GGUF file in F16."""
+def write(model: PreTrainedModel, path: Path, **others: float | torch.Tensor) -> None:
+    """The model as a GGUF file in F16.
+
+    Args:
+        others: Weights that the model has not, and numbers by key, dots as two underscores.
+    """
+    named = {name.replace("__", "."): value for name, value in others.items()}
+    more = {name: value for name, value in named.items() if isinstance(value, torch.Tensor)}
     weights = {
         name: (tuple(parameter.shape), lambda own=parameter: own.detach().numpy())
-        for name, parameter in model.named_parameters()
+        for name, parameter in (*model.named_parameters(), *more.items())
     }
-    config = model.config.to_dict()
-    write_gguf(path, config, weights, GGMLQuantizationType.F16, _no_vocabulary)
 
+    def describe(writer: gguf.GGUFWriter) -> None:
+        # Ids are all that is compared.
+        writer.add_tokenizer_model("none")
+        writer.add_vocab_size(VOCABULARY)
+        for key in named.keys() - more.keys():
+            writer.add_float32(key, named[key])
 
-def _no_vocabulary(writer: gguf.GGUFWriter) -> None:
-    """Ids are all that is compared."""
-    writer.add_tokenizer_model("none")
-    writer.add_vocab_size(VOCABULARY)
+    write_gguf(path, model.config.to_dict(), weights, GGMLQuantizationType.F16, describe)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -133,6 +133,7 @@ def test_a_wrong_order_of_rows_is_caught(case):
     [
         ("expert_count", 8, "experts"),
         ("rope.scaling.type", "yarn", "'yarn'"),
+        ("rope.dimension_count", 8, "rotate 8 of a head's 16"),
     ],
 )
 def test_what_is_not_supported_is_refused(tmp_path, key, value, told):
@@ -142,6 +143,7 @@ def test_what_is_not_supported_is_refused(tmp_path, key, value, told):
     writer = gguf.GGUFWriter(path, "llama")
     add = writer.add_string if isinstance(value, str) else writer.add_uint32
     add(f"llama.{key}", value)
+    writer.add_uint32("llama.attention.key_length", 16)
     writer.add_tensor("token_embd.weight", np.zeros((4, 4), np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

@@ -62,7 +62,7 @@ def test_train_compares_with_the_peer(small_repository: Path, shallow_base: Path
     assert {cell["adapter_dtype"] for cell in found["grid"]} == {"float32", found["dtype"]}
     assert all(cell["error"] is None for cell in found["grid"])
     assert found["documents"] == 16
-    assert found["base_model"] == "shallow"
+    assert found["base_model"] == "starter-1"
 
 
 def test_optimizers_are_compared(

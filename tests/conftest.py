@@ -30,6 +30,8 @@ settings.load_profile("house")
 LAYERS, WIDTH, RANK = 30, 576, 4
 # The head of a GGUF file: version 3, no tensors, no metadata.
 EMPTY_GGUF = struct.pack("<4sIQQ", b"GGUF", 3, 0, 0)
+# Control tokens of its vocabulary that stand for suffix, prefix and middle in a cut one.
+SENTINELS = {"suf": 5, "pre": 6, "mid": 7}
 CORE = Path(__file__).resolve().parents[1] / "flex_assist"
 _HOMES = itertools.count(1)
 
@@ -140,6 +142,9 @@ def one_layer_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for tensor in reader.tensors:
             if not tensor.name.startswith("blk.") or tensor.name.startswith("blk.0."):
                 writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+        # It has no infilling tokens; control tokens that it never met will do.
+        for part, token in (("suf", 11), ("pre", 12), ("mid", 13)):
+            writer.add_uint32(f"tokenizer.ggml.fim_{part}_token_id", token)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -175,6 +180,47 @@ def make_adapter(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def cut_starter(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """Gives the starter with its first layers only, whole enough to be served, with sentinels."""
+    folder = tmp_path_factory.mktemp("cut")
+
+    def cut(layers: int) -> Path:
+        path = folder / f"starter-{layers}.gguf"
+        if not path.exists():
+            _write_first_layers(path, layers)
+        return path
+
+    return cut
+
+
+def _write_first_layers(path: Path, layers: int) -> None:
+    import gguf
+
+    from flex_assist.models import store
+    from flex_assist.models.gguf_file import open_gguf
+
+    reader = open_gguf(store.find("smollm2-135m").path)
+    changed = {"llama.block_count": layers}
+    changed |= {f"tokenizer.ggml.fim_{name}_token_id": id for name, id in SENTINELS.items()}
+    writer = gguf.GGUFWriter(path, "llama")
+    for name, field in reader.fields.items():
+        if name.startswith("GGUF.") or name == "general.architecture" or name in changed:
+            continue
+        inner = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
+        writer.add_key_value(name, field.contents(), field.types[0], sub_type=inner)
+    for name, value in changed.items():
+        writer.add_uint32(name, value)
+    for tensor in reader.tensors:
+        _, _, rest = tensor.name.partition("blk.")
+        if not rest or int(rest.partition(".")[0]) < layers:
+            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
 def _is_loopback(host: str | bytes) -> bool:

@@ -24,7 +24,7 @@ from flex_trainer.dialogues import Dialogues
 from flex_trainer.gate_windows import TimeLimit
 
 CHAT_FILE = "chat_answers.toml"
-CODE_WINDOWS, CODE_TOKENS = 16, 192
+CODE_WINDOWS, CODE_TOKENS = 12, 192
 # Of a file, in letters: enough for a window.
 CODE_LETTERS = 1200
 MOST_CHAT_TOKENS = 512

@@ -5,18 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from flex_assist.models import store
-from flex_assist.models.quantized import write_model
-
 FILES = 14
 
 
 @pytest.fixture(scope="session")
-def shallow_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shallow_base(cut_starter: Callable[[int], Path]) -> Path:
     """The starter with the first of its layers only."""
-    path = tmp_path_factory.mktemp("base") / "shallow.gguf"
-    write_model(store.find("smollm2-135m").path, path, metadata={"llama.block_count": 1})
-    return path
+    return cut_starter(1)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ def test_both_controls_are_measured_and_nothing_is_left(
     before = {path: path.read_bytes() for path in right.iterdir()}
     done = subprocess.run(
         [
-            PROGRAM, "bench", "adapt", right, "--other", wrong, "--budget", "30s",
+            PROGRAM, "bench", "adapt", right, "--other", wrong, "--budget", "60s",
             "--base", one_layer_base, "--json",
         ],
         capture_output=True, text=True, timeout=280, check=False,

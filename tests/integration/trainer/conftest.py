@@ -1,16 +1,13 @@
 """Models small enough to train in milliseconds, and in seconds."""
 
 import random
-from contextlib import closing
+from collections.abc import Callable
 from pathlib import Path
 
-import gguf
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from flex_assist.models import store
-from flex_assist.models.gguf_file import open_gguf
 from flex_trainer import lora
 from flex_trainer.corpus import Sample
 
@@ -52,34 +49,10 @@ def tiny_batches(count: int, seed: int = 0) -> list[list[Sample]]:
     return batches
 
 
-SHALLOW_LAYERS = 4
-# Control tokens of the starter's vocabulary, as suffix, prefix and middle.
-SENTINELS = {"suf": 5, "pre": 6, "mid": 7}
-
-
 @pytest.fixture(scope="session")
-def shallow_starter(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The starter with its first layers only, whole enough to be served: a seventh of the time."""
-    reader = open_gguf(store.find("smollm2-135m").path)
-    path = tmp_path_factory.mktemp("shallow") / "shallow.gguf"
-    changed = {"llama.block_count": SHALLOW_LAYERS}
-    changed |= {f"tokenizer.ggml.fim_{name}_token_id": id for name, id in SENTINELS.items()}
-    with closing(gguf.GGUFWriter(path, "llama")) as writer:
-        for name, field in reader.fields.items():
-            if name.startswith("GGUF.") or name == "general.architecture" or name in changed:
-                continue
-            inner = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
-            writer.add_key_value(name, field.contents(), field.types[0], sub_type=inner)
-        for name, value in changed.items():
-            writer.add_uint32(name, value)
-        for tensor in reader.tensors:
-            _, _, rest = tensor.name.partition("blk.")
-            if not rest or int(rest.partition(".")[0]) < SHALLOW_LAYERS:
-                writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-    return path
+def shallow_starter(cut_starter: Callable[[int], Path]) -> Path:
+    """The starter's first layers: a seventh of its time."""
+    return cut_starter(4)
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flex_assist.adapters.manifest import LORA_GGUF
-from flex_assist.config import CompletionSettings, EngineSettings, Settings
+from flex_assist.config import CompletionSettings, EngineSettings, PromptSettings, Settings
 from flex_assist.engine.local import LocalEngine
 from flex_assist.evaluate.metrics import edit_similarity
 from flex_assist.locations import locate
@@ -26,9 +26,10 @@ from flex_trainer.measurement import Measurement
 SETTINGS = Settings(
     engine=EngineSettings(threads=1, gpu_layers=0, context_tokens=1024),
     completion=CompletionSettings(max_tokens=4),
+    prompt=PromptSettings(prefix_tokens=96, suffix_tokens=32, retrieval_tokens=96),
 )
 FIM = FimTokens(suffix_id=11, prefix_id=12, middle_id=13, end_id=0)
-PLAN = GatePlan(window_tokens=1200, spans=5, window_length=100)
+PLAN = GatePlan(window_tokens=1000, spans=5, window_length=100)
 
 
 def document(number: int) -> Document:

@@ -13,6 +13,7 @@ from flex_trainer import checkpoint, plan, planner, schedule
 from flex_trainer.budget import Budget, parse_seconds
 from flex_trainer.checkpoint import Progress
 from flex_trainer.gate import GatePlan, plan_gate
+from flex_trainer.gate_windows import LEAST_WINDOWS, WINDOW_TOKENS, TimeLimit
 from flex_trainer.memory import Footprint
 from flex_trainer.plan import Asked, RunPlan
 from flex_trainer.planner import Prediction, share_steps
@@ -61,6 +62,31 @@ def test_the_gate_takes_its_share_only():
     budget = Budget(seconds=480.0, started_s=0.0)
     assert budget.gate_s(1) <= 0.3 * 480
     assert 4 * budget.gate_s(4) <= 0.3 * 480
+
+
+def test_the_gate_ends_within_its_share_on_a_slow_machine_too():
+    budget = Budget(seconds=480.0, started_s=time.monotonic())
+    limit, now_s = budget.gate_limit(4), time.monotonic()
+    assert limit.until_s <= limit.last_s
+    assert 4 * (limit.last_s - now_s) <= 0.3 * 480
+    late = Budget(seconds=480.0, started_s=time.monotonic() - 480.0).gate_limit(1)
+    assert late.until_s <= time.monotonic()
+
+
+def test_the_least_is_measured_unless_it_is_too_late_for_that():
+    now_s = time.monotonic()
+    past, future = now_s - 1.0, now_s + 60.0
+    soon = TimeLimit(until_s=past, last_s=future)
+    assert [soon.over(done, 3) for done in range(5)] == [False, False, False, True, True]
+    late = TimeLimit(until_s=past, last_s=past)
+    assert [late.over(done, 3) for done in range(3)] == [False, True, True]
+    assert not TimeLimit(until_s=future, last_s=future).over(99, 3)
+
+
+def test_little_time_is_spent_on_many_short_windows():
+    short, long = plan_gate(10.0, 600.0, 700), plan_gate(600.0, 600.0, 700)
+    assert short.window_length < long.window_length == WINDOW_TOKENS
+    assert short.window_tokens >= LEAST_WINDOWS * short.window_length
 
 
 def test_more_time_measures_more():

@@ -24,7 +24,7 @@ from flex_assist.models.hf_weights import architecture_of, write_gguf
 from flex_assist.models.safetensors_folder import StoredTensor, open_folder
 
 # Keys of config.json that change what is computed, with the values that are as usual.
-USUAL = {"mlp_bias": (False,), "pretraining_tp": (1,)}
+USUAL = {"pretraining_tp": (1,)}
 # The activation of a family's feed-forward layers, as llama.cpp computes it.
 ACTIVATIONS = {"starcoder2": "gelu_pytorch_tanh", "gemma3": "gelu_pytorch_tanh"}
 # What some folders hold, though it follows from the configuration.
@@ -71,10 +71,7 @@ def _config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text("utf-8"))
         family = architecture_of(config)
-        # Biases of the attention: some families have them always, for the others it is not proven.
         usual = USUAL | {"hidden_act": (ACTIVATIONS.get(family, "silu"),)}
-        if family in ("llama", "granite"):
-            usual["attention_bias"] = (False,)
         for key, values in usual.items():
             if config.get(key, values[0]) not in values:
                 raise ModelError(

@@ -117,7 +117,7 @@ def test_a_way_to_cut_text_that_is_not_known_is_refused(copy: Path, tmp_path: Pa
     [
         ({"model_type": "mamba"}, "kind 'mamba' cannot be converted"),
         ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "yarn"),
-        ({"mlp_bias": True}, "mlp_bias = True"),
+        ({"pretraining_tp": 2}, "pretraining_tp = 2"),
         ({"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
     ],
 )

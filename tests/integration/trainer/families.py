@@ -49,6 +49,11 @@ ROPES = {
     WHOLE: {"rope_type": "default", "rope_theta": 1000000.0},
 }
 
+MULTIPLIERS: dict[str, Any] = {
+    "attention_multiplier": 0.3, "embedding_multiplier": 3.0, "residual_multiplier": 0.4,
+    "logits_scaling": 2.0, "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+}  # fmt: skip
+
 
 def _rope(base: float, factor: float = 0.0) -> dict[str, Any]:
     found = {"rope_type": "default", "rope_theta": base}
@@ -76,11 +81,9 @@ MODELS: dict[str, Callable[[dict[str, Any]], PreTrainedModel]] = {
     "starcoder2": lambda sizes: Starcoder2ForCausalLM(
         Starcoder2Config(**sizes, rope_parameters=_rope(999999.4), sliding_window=None)
     ),
-    "granite": lambda sizes: GraniteForCausalLM(
-        GraniteConfig(
-            **sizes, rope_parameters=_rope(10000.0), attention_multiplier=0.3,
-            embedding_multiplier=3.0, residual_multiplier=0.4, logits_scaling=2.0,
-        )
+    "granite": lambda sizes: GraniteForCausalLM(GraniteConfig(**sizes, **MULTIPLIERS)),
+    "granite, with biases": lambda sizes: GraniteForCausalLM(
+        GraniteConfig(**sizes, **MULTIPLIERS, attention_bias=True, mlp_bias=True)
     ),
     "gemma3": lambda sizes: Gemma3ForCausalLM(
         Gemma3TextConfig(

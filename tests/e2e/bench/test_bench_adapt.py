@@ -16,10 +16,14 @@ def test_both_controls_are_measured_and_nothing_is_left(
 ) -> None:
     right = write_files(tmp_path / "right", FILES, first=0)
     wrong = write_files(tmp_path / "wrong", FILES, first=100)
+    home = Path(os.environ["FLEX_ASSIST_HOME"])
+    (home / "config").mkdir(parents=True)
+    # The user's settings count in the home that is thrown away.
+    (home / "config" / "config.toml").write_text("[training]\nsteps = 8\n")
     before = {path: path.read_bytes() for path in right.iterdir()}
     done = subprocess.run(
         [
-            PROGRAM, "bench", "adapt", right, "--other", wrong, "--budget", "60s",
+            PROGRAM, "bench", "adapt", right, "--other", wrong, "--budget", "20s",
             "--base", one_layer_base, "--json",
         ],
         capture_output=True, text=True, timeout=280, check=False,
@@ -43,4 +47,4 @@ def test_both_controls_are_measured_and_nothing_is_left(
     # The copies and the home are gone, and the repository is as before.
     assert not list(tmp_path.glob("flex-assist-bench-*"))
     assert {path: path.read_bytes() for path in right.iterdir()} == before
-    assert not Path(os.environ["FLEX_ASSIST_HOME"]).exists()
+    assert not (home / "data" / "adapters").exists()

@@ -127,7 +127,7 @@ def compare(options: ControlBench, settings: Settings) -> dict[str, Any]:
         "budget_s": options.budget_s,
         "seed": options.seed,
         "languages": {name: _record(one) for name, one in controls.items()},
-        "canary": {"copies": canary.COPIES, **asdict(exposed)} if exposed else None,
+        "canary": _canary_record(exposed) if exposed else None,
         "verdict": sentence(controls, exposed),
         "holds": holds(controls, exposed),
     }
@@ -329,6 +329,10 @@ async def _exposed(engine: LocalEngine, trained: _Trained) -> Exposure | None:
 
 def _for_python(adapters: Collection[AdapterVersion]) -> AdapterVersion | None:
     return next((one for one in adapters if "python" in one.manifest.languages), None)
+
+
+def _canary_record(exposed: Exposure) -> dict[str, Any]:
+    return {"copies": canary.COPIES, **asdict(exposed), "holds": exposed.holds}
 
 
 def _record(one: Control) -> dict[str, Any]:

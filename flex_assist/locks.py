@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import filelock
-
 from flex_assist.errors import BusyError
 from flex_assist.locations import private_directory
 
@@ -21,6 +19,9 @@ def exclusive(path: Path, *, what: str, wait_s: float = 0.0) -> Iterator[None]:
     Raises:
         BusyError: Another process holds it.
     """
+    # Imported here: it brings asyncio along, and most commands only read.
+    import filelock
+
     private_directory(path.parent)
     lock = filelock.FileLock(path, timeout=wait_s, mode=0o600)
     try:

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 
 from flex_assist.errors import ConfigError
-from flex_trainer.gate_windows import TimeLimit
+from flex_trainer.time_limit import TimeLimit
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 LEAST_S = 20.0

@@ -34,9 +34,9 @@ from flex_trainer.gate_windows import (
     SHORT_WINDOW_TOKENS,
     WINDOW_TOKENS,
     Bits,
-    TimeLimit,
 )
 from flex_trainer.measurement import HoldOut, Infilling, Measurement, Pair, Rival
+from flex_trainer.time_limit import TimeLimit
 
 # How much worse an adapter may be on generic code and on chat, in nats a token.
 CODE_BOUND, CHAT_BOUND = 0.2, 0.2

@@ -21,7 +21,7 @@ from flex_assist.engine.protocol import TextPiece, Weights
 from flex_assist.evaluate.bootstrap import Interval, ratio_difference_ci95
 from flex_trainer.corpus import UNLABELLED
 from flex_trainer.dialogues import Dialogues
-from flex_trainer.gate_windows import TimeLimit
+from flex_trainer.time_limit import TimeLimit
 
 CHAT_FILE = "chat_answers.toml"
 CODE_WINDOWS, CODE_TOKENS = 12, 192

@@ -23,7 +23,7 @@ from flex_assist.locations import Locations
 from flex_assist.models.fim import FimTokens
 from flex_assist.prompt.builder import assemble, outline
 from flex_assist.prompt.retrieval import RepositoryIndex
-from flex_trainer.gate_windows import TimeLimit
+from flex_trainer.time_limit import TimeLimit
 
 LEAST_SPANS = 2
 # The interval of fewer would only repeat them.

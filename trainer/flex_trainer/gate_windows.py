@@ -5,7 +5,6 @@ became slow shortens the measurement and does not bend it.
 """
 
 import random
-import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from flex_assist.engine.local import LocalEngine
 from flex_assist.engine.protocol import TextPiece, Weights
 from flex_assist.evaluate.bootstrap import Interval, by_file_ci95
 from flex_assist.repository.documents import Document
+from flex_trainer.time_limit import TimeLimit
 
 WINDOW_TOKENS = 512
 # Where there is little time, more and shorter windows tell more than a few long ones.
@@ -23,28 +23,6 @@ SHORT_WINDOW_TOKENS = 128
 LEAST_WINDOW_TOKENS = 16
 # Fewer windows, each of another file, have no interval worth the name: nothing is promoted then.
 LEAST_WINDOWS = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TimeLimit:
-    """When to stop measuring, by ``time.monotonic()``.
-
-    Attributes:
-        until_s: The time to stop at, once the least has been measured.
-        last_s: The time to stop at even then; one unit is always measured.
-    """
-
-    until_s: float
-    last_s: float
-
-    def over(self, done: int, least: int) -> bool:
-        """Whether to stop after so many units."""
-        now_s = time.monotonic()
-        return done >= 1 and now_s > (self.until_s if done >= least else self.last_s)
-
-    def sooner(self, until_s: float) -> "TimeLimit":
-        """The same for a part that is to end earlier."""
-        return TimeLimit(until_s=min(until_s, self.until_s), last_s=self.last_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,6 @@ from flex_trainer.curriculum import Common, Lessons
 from flex_trainer.events import Event
 from flex_trainer.export import Origin
 from flex_trainer.gate import Active, Candidate, Gate
-from flex_trainer.gate_windows import TimeLimit
 from flex_trainer.loop import Trainer
 from flex_trainer.lora import Masters
 from flex_trainer.measurement import Measurement
@@ -45,6 +44,7 @@ from flex_trainer.report import ReportRecord
 from flex_trainer.report_examples import Examples
 from flex_trainer.selection import AdapterTask
 from flex_trainer.stage import Interrupted, Stage, adapted
+from flex_trainer.time_limit import TimeLimit
 from flex_trainer.workshop import Workshop
 
 OUTCOME_FILE = "outcome.json"

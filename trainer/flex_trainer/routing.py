@@ -29,12 +29,12 @@ from flex_trainer.gate_windows import (
     LEAST_WINDOWS,
     SHORT_WINDOW_TOKENS,
     Bits,
-    TimeLimit,
     draw,
     measure,
 )
 from flex_trainer.outcome import SEEN
 from flex_trainer.plan import RunPlan
+from flex_trainer.time_limit import TimeLimit
 from flex_trainer.workshop import Workshop
 
 CONTEXT_TOKENS = 256

@@ -20,8 +20,9 @@ from flex_trainer import gate_verdict
 from flex_trainer.gate import Active, Candidate, Gate, GatePlan
 from flex_trainer.gate_drift import LEAST_TEXTS
 from flex_trainer.gate_spans import LEAST_SPANS
-from flex_trainer.gate_windows import LEAST_WINDOWS, TimeLimit
+from flex_trainer.gate_windows import LEAST_WINDOWS
 from flex_trainer.measurement import Measurement
+from flex_trainer.time_limit import TimeLimit
 
 SETTINGS = Settings(
     engine=EngineSettings(threads=1, gpu_layers=0, context_tokens=1024),

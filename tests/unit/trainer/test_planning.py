@@ -13,12 +13,13 @@ from flex_trainer import checkpoint, plan, planner, schedule
 from flex_trainer.budget import Budget, parse_seconds
 from flex_trainer.checkpoint import Progress
 from flex_trainer.gate import GatePlan, plan_gate
-from flex_trainer.gate_windows import LEAST_WINDOWS, WINDOW_TOKENS, TimeLimit
+from flex_trainer.gate_windows import LEAST_WINDOWS, WINDOW_TOKENS
 from flex_trainer.memory import Footprint
 from flex_trainer.plan import Asked, RunPlan
 from flex_trainer.planner import Prediction, share_steps
 from flex_trainer.recipe import Recipe
 from flex_trainer.selection import AdapterTask
+from flex_trainer.time_limit import TimeLimit
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,8 @@ from flex_assist.repository.walk import list_repository
 from flex_trainer import gate_windows
 from flex_trainer.bench import canary
 from flex_trainer.bench.canary import Exposure, Keys
-from flex_trainer.gate_windows import Bits, TimeLimit
+from flex_trainer.gate_windows import Bits
+from flex_trainer.time_limit import TimeLimit
 
 # What is trained on as the other repository where none is given.
 PACKAGES = (

@@ -26,12 +26,18 @@ if grep -qw amx_tile /proc/cpuinfo 2>/dev/null; then
 fi
 step "the product; building llama.cpp takes some 4 minutes where no wheel of it is at hand"
 pip install --quiet --editable '.[all,peers]'
-# pip may have taken a wheel that was built on another machine, or with other flags.
-if ! "$VENV/bin/python" -P -m flex_assist.engine.trial; then
+# pip may have taken a wheel that was built on another machine, or with other flags: then a signal
+# ends the trial. That somebody's settings name a model that is not there is no fault of llama.cpp.
+survives() {
+  local code=0
+  "$VENV/bin/python" -P -m flex_assist.engine.trial || code=$?
+  [ "$code" -lt 128 ]
+}
+if ! survives; then
   step "the llama.cpp at hand does not run here; building it anew"
   pip cache remove llama_cpp_python >/dev/null 2>&1 || true
   pip install --quiet --force-reinstall --no-deps "$(pip freeze | grep '^llama_cpp_python==')"
-  "$VENV/bin/python" -P -m flex_assist.engine.trial || fail "llama.cpp does not run here"
+  survives || fail "llama.cpp does not run here"
 fi
 step "what development needs"
 pip install --quiet --group dev

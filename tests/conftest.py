@@ -1,6 +1,5 @@
 """What holds for every test: a home of its own, and no network."""
 
-import contextlib
 import ipaddress
 import itertools
 import os
@@ -123,32 +122,9 @@ def _promote(
 
 
 @pytest.fixture(scope="session")
-def one_layer_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def one_layer_base(cut_starter: Callable[[int], Path]) -> Path:
     """The starter with the first of its layers only: it can be trained and served, fast."""
-    import gguf
-
-    from flex_assist.models import store
-    from flex_assist.models.gguf_file import open_gguf
-
-    path = tmp_path_factory.mktemp("base") / "one-layer.gguf"
-    reader = open_gguf(store.find("smollm2-135m").path)
-    with contextlib.closing(gguf.GGUFWriter(path, "llama")) as writer:
-        for name, field in reader.fields.items():
-            if name.startswith("GGUF.") or name == "general.architecture":
-                continue
-            value = 1 if name == "llama.block_count" else field.contents()
-            inner = field.types[-1] if len(field.types) > 1 else None
-            writer.add_key_value(name, value, field.types[0], sub_type=inner)
-        for tensor in reader.tensors:
-            if not tensor.name.startswith("blk.") or tensor.name.startswith("blk.0."):
-                writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
-        # It has no infilling tokens; control tokens that it never met will do.
-        for part, token in (("suf", 11), ("pre", 12), ("mid", 13)):
-            writer.add_uint32(f"tokenizer.ggml.fim_{part}_token_id", token)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-    return path
+    return cut_starter(1)
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ from flex_assist.models.gguf_file import architecture, open_gguf, shape_of
 from flex_assist.models.importance import read_importance
 from flex_assist.models.lora_gguf import LoraModule, write_lora
 from flex_assist.models.provenance import Provenance
-from flex_assist.models.safetensors_file import read_tensors
+from flex_assist.models.safetensors_files import read_matrices
 from flex_assist.models.survival import stored_updates
 
 MOST_BYTES: Final[Mapping[str, int]] = {
@@ -164,7 +164,7 @@ def _publish(staged: Path, found: Manifest, base: Path, registry: Registry) -> A
 def _write_gguf(staged: Path, base: Path) -> None:
     """The LoRA GGUF from PEFT's files."""
     scale, rank = _scale(staged / PEFT_CONFIG)
-    tensors = read_tensors(staged / PEFT_WEIGHTS, MOST_BYTES[PEFT_WEIGHTS])
+    tensors = read_matrices(staged / PEFT_WEIGHTS, MOST_BYTES[PEFT_WEIGHTS])
     reader = open_gguf(base)
     plan = layout(reader, architecture(reader))
     shapes = {tensor.name: shape_of(tensor) for tensor in reader.tensors}

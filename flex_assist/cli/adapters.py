@@ -2,17 +2,19 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flex_assist.adapters import explain
-from flex_assist.adapters.registry import AdapterVersion, Registry
 from flex_assist.cli import adapters_export, adapters_route, adapters_versions
 from flex_assist.cli.output import JSON_HELP, print_json, print_table, printable
+from flex_assist.cli.registries import registry_of
 from flex_assist.complete.root import root_of
 from flex_assist.errors import ConfigError, DataError
 from flex_assist.locations import locate
+
+if TYPE_CHECKING:
+    from flex_assist.adapters.registry import AdapterVersion, Registry
 
 app = typer.Typer(no_args_is_help=True, help="Adapters of a repository.")
 Repo = Annotated[Path, typer.Option(help="the repository")]
@@ -27,7 +29,7 @@ def _group() -> None:
 @app.command("list")
 def list_adapters(repo: Repo = Path(), as_json: AsJson = False) -> None:
     """List all versions of all adapters; * marks the active ones."""
-    registry = _registry(repo)
+    registry = registry_of(repo)
     records = [
         _summary(registry, version)
         for name in registry.names()
@@ -59,7 +61,9 @@ def show(
 
     A language without one of its own is explained.
     """
-    registry = _registry(repo)
+    from flex_assist.adapters import explain
+
+    registry = registry_of(repo)
     own, _, version = name.partition("/")
     found = registry.get(own, version) if version else registry.active(own)
     explained = None if found or version else explain.without_own(registry, own)
@@ -83,13 +87,13 @@ def show(
         _describe(found)
 
 
-def _report_of(name: str, version: AdapterVersion | None) -> Path:
+def _report_of(name: str, version: "AdapterVersion | None") -> Path:
     if version is None or version.report is None:
         raise DataError(f"there is no report of {name!r}; run `flex-assist adapt` again")
     return version.report
 
 
-def _record(name: str, why: str | None, version: AdapterVersion | None) -> dict[str, Any]:
+def _record(name: str, why: str | None, version: "AdapterVersion | None") -> dict[str, Any]:
     """What is known; of a language without an adapter of its own also why."""
     explained = {} if why is None else {"language": name, "why": why}
     if version is None:
@@ -103,7 +107,9 @@ def _record(name: str, why: str | None, version: AdapterVersion | None) -> dict[
     }
 
 
-def _describe(version: AdapterVersion) -> None:
+def _describe(version: "AdapterVersion") -> None:
+    from flex_assist.adapters import explain
+
     manifest = version.manifest
     splits: dict[str, int] = {}
     for record in manifest.data:
@@ -124,7 +130,7 @@ def _describe(version: AdapterVersion) -> None:
         print(printable(f"  {label:<8} {text}"))
 
 
-def _summary(registry: Registry, version: AdapterVersion) -> dict[str, Any]:
+def _summary(registry: "Registry", version: "AdapterVersion") -> dict[str, Any]:
     manifest = version.manifest
     active = registry.active(manifest.name)
     return {
@@ -137,11 +143,6 @@ def _summary(registry: Registry, version: AdapterVersion) -> dict[str, Any]:
         "reason": manifest.reason,
         "bits_per_byte": manifest.metrics.get("bits_per_byte"),
     }
-
-
-def _registry(repo: Path) -> Registry:
-    locations = locate()
-    return Registry(locations, root_of(repo, locations))
 
 
 app.command("route")(adapters_route.route)

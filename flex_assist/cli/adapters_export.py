@@ -4,17 +4,18 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flex_assist.adapters.registry import AdapterVersion, Registry
 from flex_assist.cli.output import JSON_HELP, print_json, printable, say
-from flex_assist.complete.root import root_of
+from flex_assist.cli.registries import registry_of
 from flex_assist.config import ModelSettings
 from flex_assist.errors import ConfigError
-from flex_assist.locations import locate
 from flex_assist.models import store
+
+if TYPE_CHECKING:
+    from flex_assist.adapters.registry import AdapterVersion, Registry
 
 Repo = Annotated[Path, typer.Option(help="the repository")]
 AsJson = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
@@ -37,7 +38,7 @@ def export_adapter(
     """Write an adapter for other programs: by default of its active version."""
     from flex_assist.adapters.exporting import Order, export
 
-    registry = _registry(repo)
+    registry = registry_of(repo)
     found = _found(registry, name)
     others: tuple[AdapterVersion, ...] = ()
     if form == "vllm":
@@ -85,7 +86,7 @@ def import_adapter(
     """Take in an adapter; `adapters activate` lets it answer."""
     from flex_assist.adapters.importing import import_folder, import_gguf, told
 
-    registry = _registry(repo)
+    registry = registry_of(repo)
     if not source.exists():
         raise ConfigError(f"there is no file or folder {str(source)!r}; check the path")
     if source.is_dir():
@@ -121,7 +122,7 @@ def _is_terminal() -> bool:
     return sys.stderr is not None and sys.stderr.isatty()
 
 
-def _found(registry: Registry, name: str) -> AdapterVersion:
+def _found(registry: "Registry", name: str) -> "AdapterVersion":
     own, _, version = name.partition("/")
     found = registry.get(own, version) if version else registry.active(own)
     if found is None:
@@ -130,10 +131,5 @@ def _found(registry: Registry, name: str) -> AdapterVersion:
     return found
 
 
-def _same_base(one: AdapterVersion, other: AdapterVersion) -> bool:
+def _same_base(one: "AdapterVersion", other: "AdapterVersion") -> bool:
     return one.manifest.base_sha256 == other.manifest.base_sha256
-
-
-def _registry(repo: Path) -> Registry:
-    locations = locate()
-    return Registry(locations, root_of(repo, locations))

@@ -1,15 +1,17 @@
 """``flex-assist adapters route``: who answers for each language, and why."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flex_assist import config
-from flex_assist.adapters.router import Router
 from flex_assist.cli.output import JSON_HELP, print_json, print_table, printable
 from flex_assist.complete.root import root_of
 from flex_assist.locations import locate
+
+if TYPE_CHECKING:
+    from flex_assist.adapters.router import Router
 
 
 def route(
@@ -23,6 +25,8 @@ def route(
 
     Bits per byte are of held-back code of the language: the fewer, the better.
     """
+    from flex_assist.adapters.router import Router
+
     locations = locate()
     root = root_of(repo, locations)
     router = Router(locations, root, config.load(locations, root).model.base)
@@ -39,7 +43,7 @@ def route(
         print(printable(f"{one['language']}: {one['reason']}"))
 
 
-def _record(router: Router, language: str) -> dict[str, Any]:
+def _record(router: "Router", language: str) -> dict[str, Any]:
     found = router.route(language)
     return {
         "language": language,

@@ -2,15 +2,16 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flex_assist.adapters.registry import PROMOTED, AdapterVersion, Registry
 from flex_assist.cli.output import JSON_HELP, print_json, printable, say
-from flex_assist.complete.root import root_of
+from flex_assist.cli.registries import registry_of
 from flex_assist.errors import ConfigError
-from flex_assist.locations import locate
+
+if TYPE_CHECKING:
+    from flex_assist.adapters.registry import AdapterVersion, Registry
 
 Repo = Annotated[Path, typer.Option(help="the repository")]
 AsJson = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
@@ -22,8 +23,10 @@ def activate(
     as_json: AsJson = False,
 ) -> None:
     """Let a version answer, whatever the gate said of it. Its files are checked first."""
+    from flex_assist.adapters.registry import PROMOTED
+
     name, own = _split(version)
-    registry = _registry(repo)
+    registry = registry_of(repo)
     before = registry.active_version(name)
     found = registry.activate(name, own)
     if found.manifest.verdict != PROMOTED:
@@ -37,7 +40,7 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """Let the newest promoted version before the active one answer again."""
-    registry = _registry(repo)
+    registry = registry_of(repo)
     before = registry.active_version(name)
     _tell(registry.roll_back(name), before, as_json)
 
@@ -50,7 +53,7 @@ def remove(
     as_json: AsJson = False,
 ) -> None:
     """Delete a version, or all of a name; the base answers where the active one goes."""
-    registry = _registry(repo)
+    registry = registry_of(repo)
     name, versions = _wanted(registry, version, every)
     pointed = registry.active_version(name)
     active = pointed if pointed in versions else None
@@ -67,7 +70,7 @@ def remove(
         print(printable(f"no version of {name} is active any more"))
 
 
-def _wanted(registry: Registry, version: str, every: bool) -> tuple[str, list[str]]:
+def _wanted(registry: "Registry", version: str, every: bool) -> tuple[str, list[str]]:
     """The name and the versions that are to go."""
     if not every:
         name, own = _split(version)
@@ -88,7 +91,7 @@ def _ask(name: str, versions: list[str], active: str | None) -> None:
     typer.confirm(printable(question), abort=True, err=True)
 
 
-def _tell(found: AdapterVersion, before: str | None, as_json: bool) -> None:
+def _tell(found: "AdapterVersion", before: str | None, as_json: bool) -> None:
     manifest = found.manifest
     if as_json:
         record = {"name": manifest.name, "active": manifest.version, "before": before}
@@ -104,8 +107,3 @@ def _split(text: str) -> tuple[str, str]:
     if not slash or not name or not version:
         raise ConfigError(f"{text!r} is no NAME/VERSION; see `flex-assist adapters list`")
     return name, version
-
-
-def _registry(repo: Path) -> Registry:
-    locations = locate()
-    return Registry(locations, root_of(repo, locations))

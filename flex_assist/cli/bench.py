@@ -13,10 +13,8 @@ import typer
 
 from flex_assist import config, language
 from flex_assist.cli.output import JSON_HELP, print_json, say
-from flex_assist.complete.request import CompletionRequest
 from flex_assist.config import Settings
 from flex_assist.errors import ConfigError, DataError
-from flex_assist.evaluate.metrics import edit_similarity, exact_match
 from flex_assist.locations import Locations, locate
 
 FIELDS = ("id", "path", "language", "prefix", "suffix", "middle")
@@ -104,6 +102,8 @@ def _records(path: Path, file: IO[str]) -> Iterator[dict[str, Any]]:
 
 def summarize(records: Sequence[dict[str, Any]], texts: Sequence[str]) -> dict[str, Any]:
     """Exact match and edit similarity, by kind and for all cases."""
+    from flex_assist.evaluate.metrics import edit_similarity, exact_match
+
     groups: dict[str, list[int]] = {"all": list(range(len(records)))}
     for at, record in enumerate(records):
         groups.setdefault(str(record.get("kind", "other")), []).append(at)
@@ -132,6 +132,7 @@ async def _answer(
     root: Path | None,
     adapter: str,
 ) -> list[dict[str, Any]]:
+    from flex_assist.complete.request import CompletionRequest
     from flex_assist.complete.service import CompletionService
     from flex_assist.engine.client import HostEngine
 

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from flex_assist.adapters.registry import Registry
 from flex_assist.errors import ConfigError
 from flex_assist.locations import Locations
 from flex_assist.repository import forgotten
@@ -45,6 +44,9 @@ def _around(path: Path) -> list[Path]:
 
 
 def _is_adapted(folder: Path, locations: Locations) -> bool:
+    # The command line loads this module before it knows what is asked.
+    from flex_assist.adapters.registry import Registry
+
     # A run that failed early leaves a folder without any version.
     registry = Registry(locations, folder)
     return bool(registry.names()) or (registry.folder / forgotten.FILE_NAME).exists()

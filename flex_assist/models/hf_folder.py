@@ -21,7 +21,7 @@ from flex_assist.models.hf_tokenizer import (
     reference,
 )
 from flex_assist.models.hf_weights import architecture_of, write_gguf
-from flex_assist.models.safetensors_folder import StoredTensor, open_folder
+from flex_assist.models.safetensors_files import StoredTensor, open_folder
 
 # Keys of config.json that change what is computed, with the values that are as usual.
 USUAL = {"pretraining_tp": (1,)}

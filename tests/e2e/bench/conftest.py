@@ -9,12 +9,6 @@ FILES = 14
 
 
 @pytest.fixture(scope="session")
-def shallow_base(cut_starter: Callable[[int], Path]) -> Path:
-    """The starter with the first of its layers only."""
-    return cut_starter(1)
-
-
-@pytest.fixture(scope="session")
 def small_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Files that differ enough to count as several."""
     return _write_files(tmp_path_factory.mktemp("repository"), FILES)

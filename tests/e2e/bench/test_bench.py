@@ -41,9 +41,9 @@ def refusal(code: int, *arguments: str | Path) -> str:
     return lines[0]
 
 
-def test_train_compares_with_the_peer(small_repository: Path, shallow_base: Path) -> None:
+def test_train_compares_with_the_peer(small_repository: Path, one_layer_base: Path) -> None:
     found = answer(
-        "train", small_repository, "--base", shallow_base, "--documents", "16", "--length", "32",
+        "train", small_repository, "--base", one_layer_base, "--documents", "16", "--length", "32",
         "--micro-batch", "1", "--checkpointing", "off", "--waiting", "passive",
     )  # fmt: skip
     for side in ("ours", "peer", "peer_packed"):
@@ -66,11 +66,11 @@ def test_train_compares_with_the_peer(small_repository: Path, shallow_base: Path
 
 
 def test_optimizers_are_compared(
-    small_repository: Path, shallow_base: Path, tmp_path: Path
+    small_repository: Path, one_layer_base: Path, tmp_path: Path
 ) -> None:
     picture = tmp_path / "curves.svg"
     found = answer(
-        "optimizers", small_repository, "--base", shallow_base, "--seconds", "1", "--seeds", "2",
+        "optimizers", small_repository, "--base", one_layer_base, "--seconds", "1", "--seeds", "2",
         "--rates", "1", "--batch-tokens", "64", "--overhead-steps", "2", "--svg", picture,
     )  # fmt: skip
     assert [(one["optimizer"], one["seed"]) for one in found["arms"]] == [

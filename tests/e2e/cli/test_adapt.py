@@ -1,10 +1,9 @@
-"""The main job on the starter model, as a user does it: adapt, complete, edit; stop and go on."""
+"""The main job on the starter model, as a user does it: adapt, complete, forget."""
 
 import html
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -188,75 +187,6 @@ def test_the_engine_host_can_be_seen_and_stopped(adapted):
     assert json.loads(run("engine", "status", "--json").stdout)["running"] is True
     assert json.loads(run("engine", "stop", "--json").stdout) == {"stopped": True}
     assert json.loads(run("engine", "status", "--json").stdout)["running"] is False
-
-
-def test_ctrl_c_keeps_a_checkpoint_and_resume_goes_on(adapted, repository, home):
-    before = run("adapters", "list", "--repo", str(repository), "--json").stdout
-    options = ["--steps", "6", "--budget", "40s", "--progress", "json"]
-    command = [PROGRAM, "adapt", str(repository), *options]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            event = json.loads(line) if line.startswith("{") else {"phase": ""}
-            if event["phase"] == "train" and event["step"] >= 2:
-                break
-        process.send_signal(signal.SIGINT)
-        rest = process.stderr.read()
-        assert process.wait(60) == 130, rest
-    assert "--resume" in rest
-    # Nothing that was there has changed.
-    assert run("adapters", "list", "--repo", str(repository), "--json").stdout == before
-    stopped = next(
-        int(word) for word in rest.split("stopped at step ")[1].split() if word.isdigit()
-    )
-    done = run("adapt", str(repository), "--resume", "--json", "--progress", "json")
-    assert done.returncode in (0, 3), done.stderr
-    steps = [event["step"] for event in events(done.stderr) if event["phase"] == "train"]
-    assert steps[0] == stopped + 1
-    again = run("adapt", str(repository), "--resume")
-    assert again.returncode == 1
-    assert "no interrupted run" in again.stderr
-
-
-def weights(repository) -> list[str]:
-    """Digests of the files of all versions, oldest first."""
-    listed = json.loads(run("adapters", "list", "--repo", str(repository), "--json").stdout)
-    found = []
-    for version in sorted(one["version"] for one in listed["adapters"]):
-        shown = run("adapters", "show", f"python/{version}", "--repo", str(repository), "--json")
-        artefacts = json.loads(shown.stdout)["artefacts"]
-        found.append("".join(artefacts[name] for name in sorted(artefacts)))
-    return found
-
-
-def test_kill_leaves_the_old_state_and_resume_ends_at_the_same_weights(adapted, repository):
-    """The run of ``adapted`` again, killed when it has just been trained."""
-    before = weights(repository)
-    with subprocess.Popen(
-        [PROGRAM, "adapt", str(repository), *ADAPTED, "--progress", "json"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
-        assert process.stderr is not None
-        for line in process.stderr:
-            if line.startswith("{") and json.loads(line)["phase"] == "export":
-                break
-        process.kill()
-    assert weights(repository) == before
-    done = run("adapt", str(repository), "--resume", "--json", "--progress", "json")
-    assert done.returncode in (0, 3), done.stderr
-    # Nothing was trained again.
-    assert not [event for event in events(done.stderr) if event["phase"] == "train"]
-    assert weights(repository) == [*before, before[0]]
-    place = f"{repository / 'errors.py'}:30:1"
-    assert run("complete", place, "--json").returncode == 0
-
-
-def test_resume_takes_no_other_wishes(adapted, repository):
-    done = run("adapt", str(repository), "--resume", "--seed", "3")
-    assert done.returncode == 2
-    assert "--resume goes on with what was asked for" in done.stderr
 
 
 # Last of this file: what the others look at is gone afterwards.

@@ -200,7 +200,10 @@ def ended(pid: int) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_it_adapts_and_survives_being_stopped(repository, adapted, watching):
+def test_it_adapts_and_survives_being_stopped(
+    repository, adapted, watching, cut_starter, monkeypatch
+):
+    monkeypatch.setenv("FLEX_ASSIST_MODEL_BASE", str(cut_starter(4)))
     asked = locate().training(repository_id(repository)) / "asked.json"
     change(repository, "errors.py", "files.py", "locks.py", "config.py")
     # Killed in the middle: what it had started stops by itself, with a checkpoint.

@@ -19,7 +19,7 @@ from flex_assist.models import installed, store
 from flex_assist.models.gguf_file import field, open_gguf
 from flex_assist.models.hf_folder import convert
 from flex_assist.models.hf_tokenizer import PROBES
-from flex_assist.models.safetensors_folder import open_folder
+from flex_assist.models.safetensors_files import open_folder
 from flex_trainer.base_model import load_base
 
 CORE = Path(__file__).resolve().parents[3] / "flex_assist"

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from flex_assist.errors import ModelError
 
 MOST_HEADER_BYTES = 100_000_000
+MOST_TENSORS = 1 << 16
+LENGTH_BYTES = 8
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 TYPES: Mapping[str, Any] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 
@@ -63,8 +65,51 @@ def open_folder(folder: Path) -> dict[str, StoredTensor]:
         raise ModelError(f"{str(folder)!r} has no safetensors{hint}")
     tensors: dict[str, StoredTensor] = {}
     for name in sorted(shards):
-        tensors |= _open(folder / name)
+        tensors |= open_file(folder / name)
     return tensors
+
+
+def open_file(path: Path) -> dict[str, StoredTensor]:
+    """All tensors of one file.
+
+    Raises:
+        ModelError: The file is missing or damaged.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+            if not 2 <= length <= min(MOST_HEADER_BYTES, size - LENGTH_BYTES):
+                raise ValueError(f"its header claims {length} bytes")
+            header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        if len(header) > MOST_TENSORS:
+            raise ValueError(f"it names {len(header)} tensors")
+        start = LENGTH_BYTES + length
+        return {name: _tensor(path, one, start, size) for name, one in header.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(
+            f"{str(path)!r} is missing, damaged or cut short ({error}); fetch it again"
+        ) from error
+
+
+def read_matrices(path: Path, most_bytes: int) -> dict[str, NDArray[np.float32]]:
+    """All matrices of a small file, in float32.
+
+    Args:
+        most_bytes: A larger file is refused.
+
+    Raises:
+        ModelError: The file is missing, too large, damaged, or holds something else.
+    """
+    stored = open_file(path)
+    if path.stat().st_size > most_bytes:
+        raise ModelError(f"{str(path)!r} is larger than {most_bytes} bytes: it is no adapter")
+    values = {name: one.values() for name, one in stored.items()}
+    odd = [name for name, one in values.items() if one.ndim != 2 or not np.isfinite(one).all()]
+    if odd:
+        raise ModelError(f"{odd[0]!r} in {str(path)!r} is no matrix of numbers; fetch it again")
+    return values
 
 
 def _shards(index: Path) -> set[str]:
@@ -76,22 +121,6 @@ def _shards(index: Path) -> set[str]:
         if not isinstance(name, str) or Path(name).name != name or name in ("", ".", ".."):
             raise ModelError(f"{str(index)!r} names {name!r}, which is not a file of its folder")
     return names
-
-
-def _open(path: Path) -> dict[str, StoredTensor]:
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if not 2 <= length <= min(MOST_HEADER_BYTES, size - 8):
-                raise ValueError(f"its header claims {length} bytes")
-            header = json.loads(file.read(length))
-        header.pop("__metadata__", None)
-        return {name: _tensor(path, one, 8 + length, size) for name, one in header.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(
-            f"{str(path)!r} is missing, damaged or cut short ({error}); fetch it again"
-        ) from error
 
 
 def _tensor(path: Path, record: dict[str, Any], offset: int, size: int) -> StoredTensor:

@@ -30,7 +30,10 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_adapt_on_a_full_disk_loses_nothing_and_goes_on(
-    disk: Path, tmp_path: Path, copy_core: Callable[[Path], Path], cut_starter: Callable[[int], Path]
+    disk: Path,
+    tmp_path: Path,
+    copy_core: Callable[[Path], Path],
+    cut_starter: Callable[[int], Path],
 ) -> None:
     repository = copy_core(tmp_path / "core")
     environment = {

@@ -61,6 +61,7 @@ def as_dict(completion: Completion) -> dict[str, object]:
         "adapter": completion.adapter,
         "reason": completion.reason,
         "form": completion.form,
+        "source": completion.source,
         "timings_ms": completion.timings_ms,
         "prompt_tokens": completion.prompt_tokens,
         "reused_tokens": completion.reused_tokens,

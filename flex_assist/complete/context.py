@@ -1,6 +1,7 @@
 """What the repository adds to a prompt: pieces of its other files."""
 
 import asyncio
+from collections.abc import Hashable
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,12 @@ class RepositoryContext:
         self._settings = settings
         self._index = index
         self._loading: asyncio.Task[None] | None = None
+        self._version = 0
+
+    @property
+    def version(self) -> Hashable:
+        """Another one whenever the same cursor may get other pieces than before."""
+        return self._version
 
     def relative(self, path: str | None) -> str | None:
         """``path`` relative to the root where it lies in it, as the samples of training say it."""
@@ -57,6 +64,7 @@ class RepositoryContext:
     def forget(self) -> None:
         """Build the index anew when it is next wanted."""
         self._index, self._loading = None, None
+        self._version += 1
 
     async def chunks(
         self, before: str, after: str, path: str | None, language: Language | None
@@ -83,6 +91,7 @@ class RepositoryContext:
         self._index = await asyncio.to_thread(
             build_index, self._root, self._settings, self._locations
         )
+        self._version += 1
 
 
 def build_index(

@@ -5,6 +5,10 @@ from typing import Literal
 
 from flex_assist.engine.protocol import Form
 
+# Where an answer comes from: computed for this request; known from an earlier one, as typing agreed
+# with it; or computed ahead, while the one before it was shown.
+Source = Literal["model", "cache", "ahead"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionRequest:
@@ -36,6 +40,8 @@ class Completion:
         adapter: Name of the adapter that answered, or ``base``.
         reason: Why this adapter, for people.
         form: What computed: ``base``, ``adapter`` over it, or both ``merged`` into one file.
+        source: ``model``, or ``cache`` and ``ahead`` where this request made no model call: then it
+            has no tokens.
         timings_ms: context, queue, prefill, decode, trim, total.
         notes: What the filters did, in their order, e.g. ``"cut at the suffix"``.
     """
@@ -45,6 +51,7 @@ class Completion:
     adapter: str
     reason: str
     form: Form = "base"
+    source: Source = "model"
     timings_ms: dict[str, float] = field(default_factory=dict)
     prompt_tokens: int = 0
     reused_tokens: int = 0

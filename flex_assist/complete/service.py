@@ -4,10 +4,12 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from flex_assist.adapters.router import BASE, Route, Router, Routes
+from flex_assist.complete.cache import CompletionCache, Place, files_of
 from flex_assist.complete.context import RepositoryContext
 from flex_assist.complete.region import Region, at_cursor
 from flex_assist.complete.request import Completion, CompletionRequest
@@ -58,6 +60,7 @@ class CompletionService:
         self._router = router or Router(locations, root, settings.model.base)
         self._encoded: dict[str, list[int]] = {}
         self._model: Path | None = None
+        self._cache = CompletionCache()
 
     async def complete(self, request: CompletionRequest) -> Completion:
         """Complete at the cursor. Cancel the task to cancel the work.
@@ -66,18 +69,36 @@ class CompletionService:
             EngineError, ModelError: With a message for people.
             ConfigError: The request names an adapter that does not exist.
         """
+        started = time.perf_counter()
+        region = self._region(request)
+        model = await self._base()
+        return await self._routed(
+            _name(region),
+            request.adapter,
+            lambda route: self._complete(self._question(request, region, route, model, started)),
+        )
+
+    def recall(self, request: CompletionRequest) -> Completion | None:
+        """The answer if it is known without a model call. Quick: to be asked at each key.
+
+        Raises:
+            ConfigError: As ``complete``.
+        """
+        if self._model is None:
+            return None
+        started = time.perf_counter()
+        region = self._region(request)
+        route = self._router.route(_name(region), request.adapter)
+        return self._recall(self._question(request, region, route, self._model, started))
+
+    def _region(self, request: CompletionRequest) -> Region:
         region = at_cursor(
             _lf(request.before),
             _lf(request.after),
             path=request.path,
             language_id=request.language_id,
         )
-        region = self._known(region, request.adapter)
-        return await self._routed(
-            region.language.name if region.language else None,
-            request.adapter,
-            lambda route: self._complete(request, region, route),
-        )
+        return self._known(region, request.adapter)
 
     def _known(self, region: Region, adapter: str) -> Region:
         """The code in a string where an adapter has learnt its language, else the code around."""
@@ -86,34 +107,67 @@ class CompletionService:
         learnt = adapter == "auto" and self._router.route(region.language.name).adapters
         return region if learnt else region.outer
 
-    async def _complete(
-        self,
-        request: CompletionRequest,
-        region: Region,
-        route: Route,
-    ) -> Completion:
-        clock, language = _Clock(), region.language
+    def _question(
+        self, request: CompletionRequest, region: Region, route: Route, model: Path, started: float
+    ) -> "_Question":
         around = Surroundings(before=region.before, after=region.after)
-        with clock.stage("context"):
-            model = await self._base()
-            prompt = await self._prompt(request, around, language, route, model)
         several = "\n" not in region.stops and several_lines(
             around, knows_end=route.fim is not None
         )
-        stops = region.stops if several else tuple(dict.fromkeys((*region.stops, "\n")))
-        text, finished = await self._generate(prompt, route.weights(model), around, stops)
+        weights, path = route.weights(model), self._context.relative(request.path)
+        files = files_of(weights)
+        place = None
+        if files is not None:
+            place = Place(
+                weights=weights, files=files, fim=route.fim, language=_name(region), path=path,
+                stops=region.stops, context=self._context.version,
+            )  # fmt: skip
+        return _Question(
+            around=around,
+            language=region.language,
+            route=route,
+            weights=weights,
+            path=path,
+            stops=region.stops if several else tuple(dict.fromkeys((*region.stops, "\n"))),
+            several=several,
+            crlf="\r\n" in request.before or "\r\n" in request.after,
+            place=place,
+            started=started,
+        )
+
+    def _recall(self, question: "_Question") -> Completion | None:
+        if question.place is None:
+            return None
+        found = self._cache.find(question.place, question.around)
+        if found is None:
+            return None
+        return _finish(found, question, _Clock(question.started))
+
+    async def _complete(self, question: "_Question") -> Completion:
+        if (known := self._recall(question)) is not None:
+            return known
+        clock = _Clock(question.started)
+        answer = await self._compute(question, clock)
+        if question.place is not None:
+            self._cache.put(question.place, question.around, answer)
+        return _finish(answer, question, clock)
+
+    async def _compute(self, question: "_Question", clock: "_Clock") -> Completion:
+        """Ask the model. The answer is in LF line ends."""
+        with clock.stage("context"):
+            prompt = await self._prompt(question)
+        text, finished = await self._generate(prompt, question)
         with clock.stage("trim"):
-            shown, notes = trim(text, around, several=several, ended_by=finished.reason)
-            if "\r\n" in request.before or "\r\n" in request.after:
-                shown = shown.replace("\n", "\r\n")
+            shown, notes = trim(
+                text, question.around, several=question.several, ended_by=finished.reason
+            )
         clock.add(queue=finished.queue_ms, prefill=finished.prefill_ms, decode=finished.decode_ms)
         return Completion(
             text=shown,
-            language=language.name if language else None,
-            adapter=route.name,
-            reason=route.reason,
+            language=question.language.name if question.language else None,
+            adapter=question.route.name,
+            reason=question.route.reason,
             form=finished.form,
-            timings_ms=clock.result(),
             prompt_tokens=finished.prompt_tokens,
             reused_tokens=finished.reused_tokens,
             completion_tokens=finished.completion_tokens,
@@ -133,6 +187,7 @@ class CompletionService:
     def refresh(self) -> None:
         """Look at the repository's files again. Adapters are looked up at each request anyway."""
         self._context.forget()
+        self._cache.clear()
 
     async def _routed(
         self, language: str | None, adapter: str, use: Callable[[Route], Awaitable[T]]
@@ -152,16 +207,9 @@ class CompletionService:
             self._model = await asyncio.to_thread(store.serving_path, base, self._locations)
         return self._model
 
-    async def _prompt(
-        self,
-        request: CompletionRequest,
-        around: Surroundings,
-        language: Language | None,
-        route: Route,
-        model: Path,
-    ) -> Prompt:
-        settings = self._settings.prompt
-        path = self._context.relative(request.path)
+    async def _prompt(self, question: "_Question") -> Prompt:
+        settings, around = self._settings.prompt, question.around
+        language, path = question.language, question.path
         chunks = await self._context.chunks(around.before, around.after, path, language)
         planned = outline(
             around.before,
@@ -171,7 +219,8 @@ class CompletionService:
             chunks=chunks,
             settings=settings,
         )
-        return assemble(planned, await self._encode(planned, model), route.fim, settings)
+        ids = await self._encode(planned, question.weights.model)
+        return assemble(planned, ids, question.route.fim, settings)
 
     async def _encode(self, planned: Outline, model: Path) -> list[list[int]]:
         texts = planned.texts()
@@ -185,15 +234,13 @@ class CompletionService:
             self._encoded.update(zip(missing, ids, strict=True))
         return [self._encoded[text] for text in texts]
 
-    async def _generate(
-        self, prompt: Prompt, weights: Weights, around: Surroundings, stops: tuple[str, ...]
-    ) -> tuple[str, Finished]:
+    async def _generate(self, prompt: Prompt, question: "_Question") -> tuple[str, Finished]:
         request = GenerateRequest(
-            weights=weights,
+            weights=question.weights,
             tokens=prompt.tokens,
             heal=True,
             max_tokens=self._settings.completion.max_tokens,
-            stop_texts=stops,
+            stop_texts=question.stops,
         )
         text, started, first = "", time.perf_counter(), None
         pieces = 0
@@ -207,7 +254,7 @@ class CompletionService:
                 text, form = text + item.text, item.form
                 pieces += 1
                 first = first or time.perf_counter()
-                if finished_early(text, around, "\n" not in stops):
+                if finished_early(text, question.around, question.several):
                     break
         now = time.perf_counter()
         # Stopped before the engine's own account came: what was seen from here.
@@ -224,11 +271,34 @@ class CompletionService:
         )
 
 
-class _Clock:
-    """Milliseconds by stage."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Question:
+    """A cursor, and who is asked.
 
-    def __init__(self) -> None:
-        self._started = time.perf_counter()
+    Attributes:
+        place: Where its answer is kept; None where the files that answer cannot be looked at.
+        several: Whether the answer may have more than one line.
+        crlf: Whether the document has Windows' line ends. Everything here is in LF.
+        started: When the request came, by ``time.perf_counter``.
+    """
+
+    around: Surroundings
+    language: Language | None
+    route: Route
+    weights: Weights
+    path: str | None
+    stops: tuple[str, ...]
+    several: bool
+    crlf: bool
+    place: Place | None
+    started: float
+
+
+class _Clock:
+    """Milliseconds by stage, and since ``started`` (of ``time.perf_counter``)."""
+
+    def __init__(self, started: float) -> None:
+        self._started = started
         self._stages: dict[str, float] = {}
 
     @contextmanager
@@ -245,6 +315,16 @@ class _Clock:
         order = ("context", "queue", "prefill", "decode", "trim")
         known = {name: round(self._stages.get(name, 0.0), 2) for name in order}
         return {**known, "total": round(total, 2)}
+
+
+def _finish(answer: Completion, question: _Question, clock: _Clock) -> Completion:
+    """The answer with the document's line ends, and what it took."""
+    text = answer.text.replace("\n", "\r\n") if question.crlf else answer.text
+    return replace(answer, text=text, timings_ms=clock.result())
+
+
+def _name(region: Region) -> str | None:
+    return region.language.name if region.language else None
 
 
 def _lf(text: str) -> str:

@@ -29,7 +29,7 @@ class Newest:
         Raises:
             Superseded: A newer call with the same key, or ``supersede``, took over.
         """
-        self._stop(key)
+        self.stop(key)
         task = asyncio.create_task(_delayed(delay_s, work))
         self._running[key] = task
         try:
@@ -49,9 +49,10 @@ class Newest:
     def supersede(self, document: str) -> None:
         """The document has changed: what still runs for it answers a question of the past."""
         for key in [key for key in self._running if key[0] == document]:
-            self._stop(key)
+            self.stop(key)
 
-    def _stop(self, key: tuple[str, str]) -> None:
+    def stop(self, key: tuple[str, str]) -> None:
+        """Give up what runs for ``key``."""
         task = self._running.pop(key, None)
         if task is not None:
             task.cancel()

@@ -23,6 +23,10 @@ class Completer(Protocol):
         """Complete at a cursor."""
         ...
 
+    def recall(self, request: CompletionRequest) -> Completion | None:
+        """The answer if it is known without asking the model. Quick."""
+        ...
+
     async def warm(self, language: str | None) -> None:
         """Load what the first completion in ``language`` needs."""
         ...
@@ -108,6 +112,11 @@ class Services:
         if root not in self._services:
             self._services[root] = self._backend.service(self.settings(root), root)
         return self._services[root]
+
+    def recall(self, root: Path | None, request: CompletionRequest) -> Completion | None:
+        """The answer if the service for a repository is there and knows it."""
+        service = self._services.get(root)
+        return service.recall(request) if service is not None else None
 
     async def warm(self, root: Path | None, language: str | None) -> bool:
         """Load what a language needs, once; False if that was done or begun before."""

@@ -140,24 +140,35 @@ class Session:
         if off is not None:
             self._record(identity, query, "off", note=off)
             return Suggestion(identity=identity, text="")
+        request, key = _request(query, path), (query.document.uri, query.surface)
+        if (known := self._recall(root, request)) is not None:
+            # No waiting for more keys: it costs nothing.
+            self._newest.stop(key)
+            return self._answered(identity, query, known)
         try:
             return await self._newest.run(
-                (query.document.uri, query.surface),
-                delay_s,
-                lambda: self._answer(identity, query, root, path, completion.timeout_s),
+                key, delay_s, lambda: self._answer(identity, query, root, request)
             )
         except Superseded:
             self._record(identity, query, "superseded")
             return None
 
+    def _recall(self, root: Path | None, request: CompletionRequest) -> Completion | None:
+        try:
+            return self._services.recall(root, request)
+        except FlexAssistError:
+            # Who asks the model gets the error too, and tells it.
+            return None
+
     async def _answer(
-        self, identity: str, query: Query, root: Path | None, path: str | None, timeout_s: float
+        self, identity: str, query: Query, root: Path | None, request: CompletionRequest
     ) -> Suggestion:
+        timeout_s = self._services.settings(root).completion.timeout_s
         try:
             # A model that is still loading is no reason to give up: the editor would not ask again.
             loading = self.board.current.state in ("starting", "loading")
             async with asyncio.timeout(None if loading else timeout_s):
-                completion = await self._complete(query, root, path)
+                completion = await (await self._services.get(root)).complete(request)
         except TimeoutError:
             self._record(identity, query, "failed", note=f"gave up after {timeout_s:g} s")
             return Suggestion(identity=identity, text="")
@@ -174,23 +185,14 @@ class Session:
             self.board.error(f"a completion failed: {type(error).__name__}: see the server's log")
             self._record(identity, query, "failed", note=repr(error))
             return Suggestion(identity=identity, text="")
+        return self._answered(identity, query, completion)
+
+    def _answered(self, identity: str, query: Query, completion: Completion) -> Suggestion:
         self.board.ready(completion.language, completion.adapter, completion.reason)
         outcome: Outcome = "shown" if completion.text.strip() else "nothing"
         self._record(identity, query, outcome, completion)
         text = completion.text if outcome == "shown" else ""
         return Suggestion(identity=identity, text=text, adapter=completion.adapter)
-
-    async def _complete(self, query: Query, root: Path | None, path: str | None) -> Completion:
-        service = await self._services.get(root)
-        return await service.complete(
-            CompletionRequest(
-                before=query.before,
-                after=query.after,
-                path=path,
-                language_id=query.document.language_id,
-                trigger="invoked" if query.invoked else "automatic",
-            )
-        )
 
     def _record(
         self, identity: str, query: Query, outcome: Outcome,
@@ -296,3 +298,13 @@ class Session:
         if message not in self._reported:
             self._reported.add(message)
             self.board.warn(message)
+
+
+def _request(query: Query, path: str | None) -> CompletionRequest:
+    return CompletionRequest(
+        before=query.before,
+        after=query.after,
+        path=path,
+        language_id=query.document.language_id,
+        trigger="invoked" if query.invoked else "automatic",
+    )

@@ -46,6 +46,9 @@ class ScriptedService:
                 log.write(f"cancelled {line}\n")
             raise
 
+    def recall(self, request: CompletionRequest) -> Completion | None:
+        return None
+
     async def warm(self, language: str | None) -> None:
         await asyncio.sleep(float(os.environ.get("SCRIPTED_WARM_S", "0")))
 

@@ -76,6 +76,49 @@ async def test_completions(service: CompletionService) -> None:
     assert empty.text == empty.text.strip("\n")
 
 
+async def test_what_was_said_is_not_asked_again(
+    locations: Locations, tmp_path: Path, make_adapter: Callable[..., Path],
+    promote: Callable[..., AdapterVersion],
+) -> None:  # fmt: skip
+    """As long as nothing else answers: another adapter, or an older one, is never quoted."""
+    engine = LocalEngine(SETTINGS.engine)
+    service = CompletionService(
+        engine=engine, settings=SETTINGS, locations=locations, root=tmp_path
+    )
+    request = CompletionRequest(before=BODY, after="\r\n\r\nx = 1\r\n", path="a.py")
+    assert service.recall(request) is None
+    first = await service.complete(request)
+    assert (first.source, first.completion_tokens > 0) == ("model", True)
+    typed = replace(request, before=BODY + first.text[:8])
+    for known in (service.recall(typed), await service.complete(typed)):
+        assert known is not None
+        assert (known.text, known.source, known.completion_tokens) == (first.text[8:], "cache", 0)
+        assert known.timings_ms["total"] < first.timings_ms["total"]
+    assert service.recall(replace(request, before=BODY + "pass")) is None
+    assert service.recall(replace(request, path="b.py")) is None
+    assert service.recall(replace(request, after="")) is None
+    assert service.recall(replace(request, adapter="none")) is not None
+
+    registry = Registry(locations, tmp_path)
+    adapter = make_adapter("first", seed=1, size=2.0)
+    promote(registry, "python", write=lambda path: shutil.copy(adapter, path))
+    assert service.recall(request) is None
+    other = await service.complete(request)
+    assert (other.adapter, other.source) == ("python", "model")
+    # The one that answered before is quoted where it is asked for.
+    base = service.recall(replace(request, adapter="none"))
+    assert base is not None
+    assert (base.adapter, base.text) == ("base", first.text)
+
+    another = make_adapter("second", seed=2, size=2.0)
+    promote(registry, "python", write=lambda path: shutil.copy(another, path))
+    assert service.recall(request) is None
+    assert (await service.complete(request)).source == "model"
+    service.refresh()
+    assert service.recall(request) is None
+    await engine.close()
+
+
 VUE = """<template>
   <p>{{ first([1]) }}</p>
 </template>

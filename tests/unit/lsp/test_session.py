@@ -27,6 +27,7 @@ class Model:
         self.refreshed = 0
         self.closed = False
         self.fault: Exception | None = None
+        self.known: dict[str, Completion] = {}
 
     async def prepare(self) -> None:
         await asyncio.sleep(0)
@@ -50,6 +51,9 @@ class ModelOfRoot:
         if self.model.fault is not None:
             raise self.model.fault
         return Completion(text="!", language="python", adapter="python", reason="it is active")
+
+    def recall(self, request: CompletionRequest) -> Completion | None:
+        return self.model.known.get(request.before)
 
     async def warm(self, language: str | None) -> None:
         self.model.warmed.append((self.root.name if self.root else None, language))
@@ -90,13 +94,13 @@ async def settle(done: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-def ask(session: Session, uri: str) -> Awaitable[object]:
+def ask(session: Session, uri: str, *, invoked: bool = True) -> Awaitable[object]:
     document = session.document(uri)
     assert document is not None
     text = document.text
     query = Query(
         document=document, before=text, after="", position=(0, len(text)), surface="inline",
-        invoked=True,
+        invoked=invoked,
     )  # fmt: skip
     return session.suggest(query)
 
@@ -194,3 +198,21 @@ async def test_a_promotion_is_noticed(
     await settle(lambda: len(model.warmed) == 4)
     assert model.refreshed == 1
     assert model.warmed.count(("repository", "python")) == 2
+
+
+async def test_what_is_known_is_answered_at_once(session: Session, model: Model) -> None:
+    session.configure({"completion": {"debounceMs": 5000}}, Encoding.UTF8, [])
+    session.open("untitled:1", "python", 1, "x = ")
+    waiting = asyncio.ensure_future(ask(session, "untitled:1", invoked=False))
+    await settle(lambda: len(model.warmed) == 1)
+    known = Completion(text="1", language="python", adapter="base", reason="r", source="cache")
+    model.known["x = "] = known
+    async with asyncio.timeout(1):
+        suggestion = await ask(session, "untitled:1", invoked=False)
+        # What was still waited for is given up.
+        assert await waiting is None
+    assert getattr(suggestion, "text", None) == "1"
+    assert model.asked == []
+    record = session.history.last()
+    assert record is not None
+    assert (record.outcome, record.completion) == ("shown", known)

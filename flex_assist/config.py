@@ -94,6 +94,13 @@ class CompletionSettings:
     debounce_ms: int = setting(60, "milliseconds to wait after a key", low=0, high=5000)
     max_tokens: int = setting(128, "longest completion, in tokens", low=1, high=1024)
     timeout_s: float = setting(10.0, "seconds before a completion is given up", low=0.1, high=600)
+    ahead_share: float = setting(
+        0.15,
+        "most computing for the next completion while one is shown, as a share of the time; 0 does "
+        "none",
+        low=0,
+        high=1,
+    )
     disabled_languages: tuple[str, ...] = setting(
         (), "languages without completions", repository=True
     )

@@ -81,6 +81,8 @@ class CompletionCache:
                     continue
                 rest = _rest(key, answer.text, around, closed)
                 if rest is not None:
+                    # It was computed ahead for whoever asks first.
+                    self._answers[key] = replace(answer, source="cache")
                     self._answers.move_to_end(key)
                     return _known(answer, rest)
         return None

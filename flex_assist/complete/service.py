@@ -2,18 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 from flex_assist.adapters.router import BASE, Route, Router, Routes
+from flex_assist.complete.ahead import Ahead
 from flex_assist.complete.cache import CompletionCache, Place, files_of
 from flex_assist.complete.context import RepositoryContext
+from flex_assist.complete.question import Clock, Question
 from flex_assist.complete.region import Region, at_cursor
 from flex_assist.complete.request import Completion, CompletionRequest
-from flex_assist.complete.trim import Surroundings, finished_early, several_lines, trim
+from flex_assist.complete.trim import Surroundings, finished_early, trim
 from flex_assist.config import Settings
 from flex_assist.engine.protocol import (
     Engine,
@@ -22,10 +24,8 @@ from flex_assist.engine.protocol import (
     GenerateRequest,
     Piece,
     TextPiece,
-    Weights,
 )
 from flex_assist.errors import ModelError
-from flex_assist.language import Language
 from flex_assist.locations import Locations
 from flex_assist.models import store
 from flex_assist.prompt.builder import Outline, Prompt, assemble, outline
@@ -61,6 +61,7 @@ class CompletionService:
         self._encoded: dict[str, list[int]] = {}
         self._model: Path | None = None
         self._cache = CompletionCache()
+        self._ahead = Ahead(settings.completion.ahead_share)
 
     async def complete(self, request: CompletionRequest) -> Completion:
         """Complete at the cursor. Cancel the task to cancel the work.
@@ -109,11 +110,8 @@ class CompletionService:
 
     def _question(
         self, request: CompletionRequest, region: Region, route: Route, model: Path, started: float
-    ) -> "_Question":
+    ) -> Question:
         around = Surroundings(before=region.before, after=region.after)
-        several = "\n" not in region.stops and several_lines(
-            around, knows_end=route.fim is not None
-        )
         weights, path = route.weights(model), self._context.relative(request.path)
         files = files_of(weights)
         place = None
@@ -122,41 +120,60 @@ class CompletionService:
                 weights=weights, files=files, fim=route.fim, language=_name(region), path=path,
                 stops=region.stops, context=self._context.version,
             )  # fmt: skip
-        return _Question(
+        return Question(
             around=around,
             language=region.language,
             route=route,
             weights=weights,
             path=path,
-            stops=region.stops if several else tuple(dict.fromkeys((*region.stops, "\n"))),
-            several=several,
+            stops=region.stops,
             crlf="\r\n" in request.before or "\r\n" in request.after,
             place=place,
             started=started,
         )
 
-    def _recall(self, question: "_Question") -> Completion | None:
+    def _recall(self, question: Question) -> Completion | None:
         if question.place is None:
             return None
         found = self._cache.find(question.place, question.around)
         if found is None:
             return None
-        return _finish(found, question, _Clock(question.started))
+        if found.source == "ahead":
+            self._ahead.used()
+        self._go_on(question, found)
+        return _finish(found, question, Clock(question.started))
 
-    async def _complete(self, question: "_Question") -> Completion:
+    async def _complete(self, question: Question) -> Completion:
         if (known := self._recall(question)) is not None:
             return known
-        clock = _Clock(question.started)
+        self._ahead.stop()
+        clock = Clock(question.started)
         answer = await self._compute(question, clock)
         if question.place is not None:
             self._cache.put(question.place, question.around, answer)
+        self._go_on(question, answer)
         return _finish(answer, question, clock)
 
-    async def _compute(self, question: "_Question", clock: "_Clock") -> Completion:
+    def _go_on(self, question: Question, shown: Completion) -> None:
+        """Compute what comes behind what is shown now, if nothing else is to be done."""
+        if not shown.text or question.place is None or not self._settings.completion.ahead_share:
+            return
+        following = question.behind(shown.text)
+        if not self._cache.has(question.place, following.around):
+            self._ahead.begin(following.around, lambda: self._compute_ahead(following))
+
+    async def _compute_ahead(self, question: Question) -> None:
+        assert question.place is not None
+        answer = await self._compute(question, Clock(time.perf_counter()), ahead=True)
+        self._cache.put(question.place, question.around, replace(answer, source="ahead"))
+        if not answer.text and (line := question.next_line()) is not None:
+            await self._compute_ahead(line)
+
+    async def _compute(self, question: Question, clock: Clock, ahead: bool = False) -> Completion:
         """Ask the model. The answer is in LF line ends."""
         with clock.stage("context"):
             prompt = await self._prompt(question)
-        text, finished = await self._generate(prompt, question)
+        text, finished = await self._generate(prompt, question, ahead)
         with clock.stage("trim"):
             shown, notes = trim(
                 text, question.around, several=question.several, ended_by=finished.reason
@@ -186,6 +203,7 @@ class CompletionService:
 
     def refresh(self) -> None:
         """Look at the repository's files again. Adapters are looked up at each request anyway."""
+        self._ahead.stop()
         self._context.forget()
         self._cache.clear()
 
@@ -207,7 +225,7 @@ class CompletionService:
             self._model = await asyncio.to_thread(store.serving_path, base, self._locations)
         return self._model
 
-    async def _prompt(self, question: "_Question") -> Prompt:
+    async def _prompt(self, question: Question) -> Prompt:
         settings, around = self._settings.prompt, question.around
         language, path = question.language, question.path
         chunks = await self._context.chunks(around.before, around.after, path, language)
@@ -234,13 +252,16 @@ class CompletionService:
             self._encoded.update(zip(missing, ids, strict=True))
         return [self._encoded[text] for text in texts]
 
-    async def _generate(self, prompt: Prompt, question: "_Question") -> tuple[str, Finished]:
+    async def _generate(
+        self, prompt: Prompt, question: Question, ahead: bool
+    ) -> tuple[str, Finished]:
         request = GenerateRequest(
             weights=question.weights,
             tokens=prompt.tokens,
             heal=True,
             max_tokens=self._settings.completion.max_tokens,
-            stop_texts=question.stops,
+            stop_texts=question.stop_texts,
+            ahead=ahead,
         )
         text, started, first = "", time.perf_counter(), None
         pieces = 0
@@ -271,53 +292,7 @@ class CompletionService:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Question:
-    """A cursor, and who is asked.
-
-    Attributes:
-        place: Where its answer is kept; None where the files that answer cannot be looked at.
-        several: Whether the answer may have more than one line.
-        crlf: Whether the document has Windows' line ends. Everything here is in LF.
-        started: When the request came, by ``time.perf_counter``.
-    """
-
-    around: Surroundings
-    language: Language | None
-    route: Route
-    weights: Weights
-    path: str | None
-    stops: tuple[str, ...]
-    several: bool
-    crlf: bool
-    place: Place | None
-    started: float
-
-
-class _Clock:
-    """Milliseconds by stage, and since ``started`` (of ``time.perf_counter``)."""
-
-    def __init__(self, started: float) -> None:
-        self._started = started
-        self._stages: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self._stages[name] = (time.perf_counter() - started) * 1000
-
-    def add(self, **stages: float) -> None:
-        self._stages.update(stages)
-
-    def result(self) -> dict[str, float]:
-        total = (time.perf_counter() - self._started) * 1000
-        order = ("context", "queue", "prefill", "decode", "trim")
-        known = {name: round(self._stages.get(name, 0.0), 2) for name in order}
-        return {**known, "total": round(total, 2)}
-
-
-def _finish(answer: Completion, question: _Question, clock: _Clock) -> Completion:
+def _finish(answer: Completion, question: Question, clock: Clock) -> Completion:
     """The answer with the document's line ends, and what it took."""
     text = answer.text.replace("\n", "\r\n") if question.crlf else answer.text
     return replace(answer, text=text, timings_ms=clock.result())

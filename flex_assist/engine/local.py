@@ -71,7 +71,7 @@ class LocalEngine:
         """Answer piece by piece, ``Finished`` last. Closing the iterator cancels the request."""
         submitted_s = time.perf_counter()
         return self._run(
-            request.priority,
+            Priority.BACKGROUND if request.ahead else request.priority,
             lambda stop: self._pool().answer(request, submitted_s, stop),
             request.weights,
         )

@@ -35,6 +35,13 @@ FileState = tuple[Path, int, int]
 ContextKey = tuple[FileState, tuple[FileState, ...], Priority]
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Lease:
+    """Who works in a context; ``interrupt`` is set if it gives way to whoever else needs it."""
+
+    interrupt: Interrupt | None = None
+
+
 @dataclass(slots=True, kw_only=True)
 class _LoadedModel:
     model: Model
@@ -72,7 +79,7 @@ class Pool:
         self._limit = contexts
         self._models: dict[FileState, _LoadedModel] = {}
         self._contexts: dict[ContextKey, Context] = {}
-        self._leased: set[ContextKey] = set()
+        self._leased: dict[ContextKey, _Lease] = {}
         self.snapshot: dict[str, Any] = {}
         self._publish()
 
@@ -85,7 +92,8 @@ class Pool:
             submitted_s: ``time.perf_counter()`` when the request was made.
         """
         chosen = self._form(request.weights)
-        with self._lease(request.weights, request.priority, chosen) as (context, loaded):
+        lease = _Lease(interrupt=interrupt if request.ahead else None)
+        with self._lease(request.weights, request.priority, chosen, lease) as (context, loaded):
             for item in generation.generate(context, loaded.spelling, request, interrupt):
                 if isinstance(item, Finished):
                     passed_ms = (time.perf_counter() - submitted_s) * 1000
@@ -142,25 +150,30 @@ class Pool:
 
     @contextlib.contextmanager
     def _lease(
-        self, weights: Weights, role: Priority, chosen: Form
+        self, weights: Weights, role: Priority, chosen: Form, lease: _Lease | None = None
     ) -> Iterator[tuple[Context, _LoadedModel]]:
+        """A context for one job. Who gives way is between two steps: its context is whole."""
+        lease = lease or _Lease()
         merged = weights.merged if chosen == "merged" else None
         base = _state(merged or weights.model, "model")
         adapters: tuple[FileState, ...] = ()
         if merged is None:
             adapters = tuple(_state(adapter, "adapter") for adapter in weights.adapters)
         key = (base, adapters, role)
-        assert key not in self._leased, "two jobs in one context"
+        if (holder := self._leased.get(key)) is not None:
+            assert holder.interrupt is not None, "two jobs in one context"
+            holder.interrupt.cancel()
         loaded = self._load(base, merged=merged is not None)
         context = self._contexts.pop(key, None) or self._open(loaded, adapters)
         self._contexts[key] = context
-        self._leased.add(key)
+        self._leased[key] = lease
         self._make_room()
         self._publish()
         try:
             yield context, loaded
         finally:
-            self._leased.discard(key)
+            if self._leased.get(key) is lease:
+                del self._leased[key]
             self._publish()
 
     def _form(self, weights: Weights) -> Form:

@@ -11,7 +11,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 # What answered: the base alone, adapters over it, or the file in which they are merged.
 Form = Literal["base", "adapter", "merged"]
@@ -86,6 +86,8 @@ class GenerateRequest:
         forced: Bytes that the answer must begin with. They are part of its text.
         stop_texts: Generation ends before any of these appears in the answer.
         temperature: 0 takes the likeliest token.
+        ahead: Nobody needs it yet. It goes after everything else, shares the KV of completions, and
+            is cancelled as soon as one of them needs that.
     """
 
     weights: Weights
@@ -99,6 +101,7 @@ class GenerateRequest:
     top_p: float = 0.95
     seed: int = 0
     priority: Priority = Priority.COMPLETION
+    ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

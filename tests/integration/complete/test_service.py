@@ -1,5 +1,6 @@
 """The use case with the starter model in this process: what an editor would be given."""
 
+import asyncio
 import importlib.util
 import shutil
 from collections.abc import AsyncIterator, Callable
@@ -116,6 +117,35 @@ async def test_what_was_said_is_not_asked_again(
     assert (await service.complete(request)).source == "model"
     service.refresh()
     assert service.recall(request) is None
+    await engine.close()
+
+
+async def test_the_next_suggestion_is_there_when_one_is_accepted(
+    locations: Locations, tmp_path: Path
+) -> None:
+    engine = LocalEngine(SETTINGS.engine)
+    service = CompletionService(
+        engine=engine, settings=SETTINGS, locations=locations, root=tmp_path
+    )
+    request = CompletionRequest(before=BODY, after="\n", path="a.py")
+    shown = await service.complete(request)
+    accepted = replace(request, before=BODY + shown.text)
+    async with asyncio.timeout(20):
+        while (following := service.recall(accepted)) is None:
+            await asyncio.sleep(0.02)
+    assert (following.text, following.source) == ("", "ahead")
+    # The line is complete: what comes behind it is known too, as editors indent it.
+    line = replace(request, before=BODY + shown.text + "\n    ")
+    async with asyncio.timeout(20):
+        while (following := service.recall(line)) is None:
+            await asyncio.sleep(0.02)
+    assert following.source == "ahead"
+    quiet = CompletionService(
+        engine=engine, settings=replace(SETTINGS, completion=CompletionSettings(ahead_share=0)),
+        locations=locations, root=tmp_path,
+    )  # fmt: skip
+    assert following.text == (await quiet.complete(line)).text
+    assert quiet.recall(accepted) is None
     await engine.close()
 
 

@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,15 @@ from flex_assist.engine.context import Context
 from flex_assist.engine.generation import PROMPT_STEP_TOKENS
 from flex_assist.engine.llama import Model
 from flex_assist.engine.local import LocalEngine
-from flex_assist.engine.protocol import Finished, GenerateRequest, Priority, TextPiece, Weights
-from flex_assist.errors import EngineError, ModelError
+from flex_assist.engine.protocol import (
+    Finished,
+    GenerateRequest,
+    Piece,
+    Priority,
+    TextPiece,
+    Weights,
+)
+from flex_assist.errors import Cancelled, EngineError, ModelError
 
 TEXT = "def fibonacci(n):\n    if n < 2:\n        return n\n    return fibonacci(n - 1) + "
 
@@ -27,6 +34,11 @@ async def engine(settings: EngineSettings) -> AsyncIterator[LocalEngine]:
     opened = LocalEngine(settings)
     yield opened
     await opened.close()
+
+
+async def collect(stream: AsyncGenerator[Piece | Finished, None]) -> None:
+    async for _ in stream:
+        pass
 
 
 async def tokens_of(engine: LocalEngine, model: Path, text: str) -> tuple[int, ...]:
@@ -305,3 +317,24 @@ async def test_closing_ends_what_is_asked_for(settings: EngineSettings, starter:
         await asking
     with pytest.raises(EngineError, match="closed"):
         await answer(engine, request)
+
+
+async def test_what_is_computed_ahead_gives_way(engine: LocalEngine, starter: Path) -> None:
+    """Whoever needs its context gets it at once, and the answer of a context of its own."""
+    prompt = await tokens_of(engine, starter, TEXT)
+    request = GenerateRequest(weights=Weights(model=starter), tokens=prompt, max_tokens=8)
+    alone = await answer(engine, request)
+    ahead = engine.generate(dataclasses.replace(request, max_tokens=10_000, ahead=True))
+    async with contextlib.aclosing(ahead):
+        await anext(ahead)
+        wanted = await answer(engine, request)
+        assert wanted.text == replay(starter, None, [prompt, prompt], 8)
+        assert wanted.text == alone.text
+        assert wanted.reused_tokens == len(prompt) - 1
+        with pytest.raises(Cancelled):
+            await collect(ahead)
+    contexts = (await engine.status())["contexts"]
+    assert [one["role"] for one in contexts] == ["completion"]
+    # Nobody in its way, it ends as any other.
+    done = await answer(engine, dataclasses.replace(request, ahead=True))
+    assert done.text == alone.text

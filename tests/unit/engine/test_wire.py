@@ -34,6 +34,7 @@ REQUEST = GenerateRequest(
     temperature=0.5,
     seed=3,
     priority=Priority.CHAT,
+    ahead=True,
 )
 
 
@@ -98,6 +99,7 @@ def test_an_error_that_is_none_still_becomes_one(data: object) -> None:
         ("stop_texts", [b"x"]),
         ("temperature", 1),
         ("priority", 9),
+        ("ahead", 1),
         ("seed", -1),
         ("weights", None),
         ("weights", {"model": "/text"}),

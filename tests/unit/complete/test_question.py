@@ -1,0 +1,65 @@
+"""What is asked once a suggestion is accepted."""
+
+from pathlib import Path
+
+import pytest
+
+from flex_assist.adapters.router import Route
+from flex_assist.complete.question import Question
+from flex_assist.complete.trim import Surroundings
+from flex_assist.engine.protocol import Weights
+from flex_assist.models.fim import FimTokens
+
+FIM = FimTokens(suffix_id=1, prefix_id=2, middle_id=3, end_id=4)
+
+
+def at(before: str, after: str = "", stops: tuple[str, ...] = (), fim: bool = False) -> Question:
+    return Question(
+        around=Surroundings(before=before, after=after), language=None,
+        route=Route(name="base", reason="r", fim=FIM if fim else None),
+        weights=Weights(model=Path("/m")), path=None, stops=stops, crlf=False, place=None,
+        started=0,
+    )  # fmt: skip
+
+
+def test_behind_what_was_accepted() -> None:
+    question = at("x = ", "\ny", ('"',))
+    following = question.behind("f(1)")
+    assert following.around == Surroundings(before="x = f(1)", after="\ny")
+    assert (following.stops, following.stop_texts) == (('"',), ('"', "\n"))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line"),
+    [
+        ("x = 1", "\ny", "\n"),
+        ("    x = 1", " \ny", "\n    "),
+        ("\tx()", "", "\n\t"),
+        ("def f():", "\n", "\n    "),
+        ("class A:\n  x = 1\n\n  def f():", "\n", "\n    "),
+        ("func f() {\n\treturn\n}\nfunc g() {", "\n}", "\n\t"),
+        ("x = 1", ")", None),
+        ("x = 1\n", "", None),
+        ("x = 1\n    ", "", None),
+    ],
+)
+def test_the_next_line_is_indented_as_editors_do_it(
+    before: str, after: str, line: str | None
+) -> None:
+    following = at(before, after).next_line()
+    if line is None:
+        assert following is None
+    else:
+        assert following is not None
+        assert following.around == Surroundings(before=before + line, after=after)
+
+
+def test_a_string_of_one_line_has_no_next_line() -> None:
+    assert at("SELECT 1", "", ('"', "\n")).next_line() is None
+
+
+def test_how_many_lines_decide_where_it_ends() -> None:
+    assert at("x = ", fim=True).stop_texts == ("\n",)
+    assert at("    ", fim=True).stop_texts == ()
+    assert at("    ").stop_texts == ("\n",)
+    assert at("    ", stops=("\n",), fim=True).stop_texts == ("\n",)

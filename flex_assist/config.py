@@ -72,6 +72,9 @@ class EngineSettings:
     memory_mb: int = setting(
         0, "most memory for merged files, in MB; 0 takes half of what is free", low=0
     )
+    prefixes_mb: int = setting(
+        128, "most memory for prompts of files that are open beside the current one, in MB", low=0
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,6 +56,7 @@ class CompletionService:
         self._engine = engine
         self._settings = settings
         self._locations = locations
+        self._root = root
         self._context = context or RepositoryContext(root, settings, locations=locations)
         self._router = router or Router(locations, root, settings.model.base)
         self._encoded: dict[str, list[int]] = {}
@@ -261,6 +262,7 @@ class CompletionService:
             heal=True,
             max_tokens=self._settings.completion.max_tokens,
             stop_texts=question.stop_texts,
+            document=f"{self._root or ''}/{question.path or ''}",
             ahead=ahead,
         )
         text, started, first = "", time.perf_counter(), None

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flex_assist.engine.interrupt import Interrupt, Paused
+from flex_assist.engine.kept import KeptPrefix, shared
 from flex_assist.engine.llama import Adapter, Model, native
 from flex_assist.errors import Cancelled, EngineError, ModelError
 
@@ -23,6 +24,9 @@ class Context:
     """KV of one token sequence under one set of weights, and the logits of its end.
 
     After any error, abort included, ``tokens`` is still exactly what the KV holds.
+
+    Attributes:
+        document: Whose prompts it was used for last; see ``kept``.
 
     Args:
         adapters: The sum of their updates is added to the model's weights.
@@ -42,6 +46,7 @@ class Context:
         self.adapters = tuple(adapters)
         self.context_tokens = context_tokens
         self.batch_tokens = min(batch_tokens, context_tokens)
+        self.document = ""
         self._tokens: list[int] = []
         self._rows = 0
         self._handle = native.llama_init_from_model(
@@ -85,12 +90,7 @@ class Context:
     def keep_prefix(self, tokens: Sequence[int]) -> int:
         """Drop all KV but what ``tokens`` begins with, short of its last token; its length."""
         self.check(tokens)
-        shared = 0
-        for held, wanted in zip(self._tokens, tokens[:-1], strict=False):
-            if held != wanted:
-                break
-            shared += 1
-        self._truncate(shared)
+        self._truncate(shared(self._tokens, tokens[:-1]))
         return len(self._tokens)
 
     def extend(
@@ -168,6 +168,29 @@ class Context:
         """Bounds of the batches in which ``length`` tokens are scored; the last needs no logits."""
         step = min(SCORED_TOKENS, self.batch_tokens)
         return [(start, min(start + step, length - 1)) for start in range(0, length - 1, step)]
+
+    def saved(self, most_bytes: int) -> KeptPrefix | None:
+        """A copy of the KV; None if it is larger than that, or this model's cannot be copied."""
+        size = native.llama_state_seq_get_size(self.handle, 0)
+        if not 0 < size <= most_bytes:
+            return None
+        state = np.empty(size, dtype=np.uint8)
+        written = native.llama_state_seq_get_data(self.handle, _bytes_of(state), size, 0)
+        return KeptPrefix(tokens=self.tokens, state=state) if written == size else None
+
+    def restore(self, kept: KeptPrefix) -> None:
+        """Hold exactly what was saved, or nothing if that is not possible.
+
+        Args:
+            kept: Of a context of the same weights and settings: llama.cpp trusts its bytes.
+        """
+        self.clear()
+        size = kept.state.nbytes
+        read = native.llama_state_seq_set_data(self.handle, _bytes_of(kept.state), size, 0)
+        if read == size and len(kept.tokens) <= self.context_tokens:
+            self._tokens = list(kept.tokens)
+        else:
+            self.clear()
 
     def clear(self) -> None:
         """Forget everything."""
@@ -262,6 +285,10 @@ def _context_parameters(context_tokens: int, batch_tokens: int, threads: int) ->
     parameters.n_threads = parameters.n_threads_batch = threads
     parameters.no_perf = True
     return parameters
+
+
+def _bytes_of(state: NDArray[np.uint8]) -> Any:
+    return state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
 
 
 def _stopped(interrupt: Interrupt) -> Exception:

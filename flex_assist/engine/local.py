@@ -152,7 +152,13 @@ class LocalEngine:
         self._worker.submit(Job(priority=Priority.BACKGROUND, steps=steps, deliver=_log_failure))
 
 
-_EMPTY: dict[str, Any] = {"loading": None, "models": [], "contexts": [], "forms": []}
+_EMPTY: dict[str, Any] = {
+    "loading": None,
+    "models": [],
+    "contexts": [],
+    "forms": [],
+    "kept": {"documents": 0, "size_bytes": 0},
+}
 
 
 def _log_failure(item: object) -> None:

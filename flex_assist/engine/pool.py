@@ -20,6 +20,7 @@ from flex_assist.engine.form import Decision, Room, Speed
 from flex_assist.engine.gguf_header import check_gguf
 from flex_assist.engine.healing import Vocabulary
 from flex_assist.engine.interrupt import Interrupt
+from flex_assist.engine.kept import KeptPrefixes
 from flex_assist.engine.llama import LIBRARY, Model
 from flex_assist.engine.protocol import Finished, Form, GenerateRequest, Piece, Priority, Weights
 from flex_assist.engine.speeds import Speeds, key_of
@@ -80,6 +81,7 @@ class Pool:
         self._models: dict[FileState, _LoadedModel] = {}
         self._contexts: dict[ContextKey, Context] = {}
         self._leased: dict[ContextKey, _Lease] = {}
+        self._kept = KeptPrefixes(int(settings.prefixes_mb * 1e6))
         self.snapshot: dict[str, Any] = {}
         self._publish()
 
@@ -93,7 +95,9 @@ class Pool:
         """
         chosen = self._form(request.weights)
         lease = _Lease(interrupt=interrupt if request.ahead else None)
-        with self._lease(request.weights, request.priority, chosen, lease) as (context, loaded):
+        with self._lease(request.weights, request.priority, chosen, lease) as (key, context):
+            loaded = self._models[key[0]]
+            self._kept.switch(context, key[:2], request.document, request.tokens)
             for item in generation.generate(context, loaded.spelling, request, interrupt):
                 if isinstance(item, Finished):
                     passed_ms = (time.perf_counter() - submitted_s) * 1000
@@ -105,14 +109,14 @@ class Pool:
         self, weights: Weights, windows: Sequence[Sequence[int]], interrupt: Interrupt
     ) -> Iterator[list[NDArray[np.float64]] | None]:
         """``generation.score`` in the right context: adapters as such, whatever form is served."""
-        with self._lease(weights, Priority.BACKGROUND, _unmerged(weights)) as (context, _):
+        with self._lease(weights, Priority.BACKGROUND, _unmerged(weights)) as (_, context):
             yield from generation.score(context, windows, interrupt)
 
     def warm(self, weights: Weights, interrupt: Interrupt) -> Iterator[None]:
         """Load what completions need, and read the weights from disk once."""
         chosen = self._form(weights)
-        with self._lease(weights, Priority.COMPLETION, chosen) as (context, loaded):
-            loaded.spelling()
+        with self._lease(weights, Priority.COMPLETION, chosen) as (key, context):
+            self._models[key[0]].spelling()
             if not context.length:
                 context.prefill([0], interrupt)
                 context.clear()
@@ -126,18 +130,19 @@ class Pool:
         found: dict[str, Speed] = {}
         forms: tuple[Form, ...] = ("adapter", "merged")
         for one in forms:
-            with self._lease(weights, Priority.BACKGROUND, one) as (context, _):
+            with self._lease(weights, Priority.BACKGROUND, one) as (_, context):
                 found[one] = yield from form.measure(context, interrupt)
         self._speeds.put(key, found)
         # What will be asked next is kept ready; what was only measured goes.
-        with self._lease(weights, Priority.COMPLETION, self._form(weights)) as (_, loaded):
-            loaded.spelling()
+        with self._lease(weights, Priority.COMPLETION, self._form(weights)) as (next_key, _):
+            self._models[next_key[0]].spelling()
         background = [each for each in self._contexts if each[2] is Priority.BACKGROUND]
         self._free([each for each in background if each not in self._leased])
         self._publish()
 
     def unload(self) -> Iterator[None]:
         """Free all that is not in use."""
+        self._kept.clear()
         self._free([key for key in self._contexts if key not in self._leased])
         self._publish()
         yield None
@@ -145,13 +150,14 @@ class Pool:
     def close(self) -> None:
         """Free everything."""
         self._leased.clear()
+        self._kept.clear()
         self._free(list(self._contexts))
         self._publish()
 
     @contextlib.contextmanager
     def _lease(
         self, weights: Weights, role: Priority, chosen: Form, lease: _Lease | None = None
-    ) -> Iterator[tuple[Context, _LoadedModel]]:
+    ) -> Iterator[tuple[ContextKey, Context]]:
         """A context for one job. Who gives way is between two steps: its context is whole."""
         lease = lease or _Lease()
         merged = weights.merged if chosen == "merged" else None
@@ -170,7 +176,7 @@ class Pool:
         self._make_room()
         self._publish()
         try:
-            yield context, loaded
+            yield key, context
         finally:
             if self._leased.get(key) is lease:
                 del self._leased[key]
@@ -242,7 +248,10 @@ class Pool:
     def _make_room(self) -> None:
         if len(self._contexts) > self._limit:
             idle = [key for key in self._contexts if key not in self._leased]
-            self._free(idle[: len(self._contexts) - self._limit])
+            gone = idle[: len(self._contexts) - self._limit]
+            for key in gone:
+                self._kept.put(self._contexts[key], key[:2])
+            self._free(gone)
 
     def _free(self, keys: list[ContextKey]) -> None:
         """Close contexts, and the adapters and models that no other uses."""
@@ -273,6 +282,7 @@ class Pool:
                 }
                 for (base, adapters, role), context in self._contexts.items()
             ],
+            "kept": {"documents": len(self._kept), "size_bytes": self._kept.size_bytes},
             "forms": [
                 {
                     "adapters": [str(adapter) for adapter in weights.adapters],

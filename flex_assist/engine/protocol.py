@@ -86,6 +86,8 @@ class GenerateRequest:
         forced: Bytes that the answer must begin with. They are part of its text.
         stop_texts: Generation ends before any of these appears in the answer.
         temperature: 0 takes the likeliest token.
+        document: Whose prompt it is. The KV of several documents is kept, so that going from one to
+            another and back computes only what has changed. Any name; equal ones share.
         ahead: Nobody needs it yet. It goes after everything else, shares the KV of completions, and
             is cancelled as soon as one of them needs that.
     """
@@ -101,6 +103,7 @@ class GenerateRequest:
     top_p: float = 0.95
     seed: int = 0
     priority: Priority = Priority.COMPLETION
+    document: str = ""
     ahead: bool = False
 
 

@@ -191,6 +191,7 @@ def pack_request(request: GenerateRequest) -> dict[str, Any]:
         "top_p": float(request.top_p),
         "seed": request.seed,
         "priority": int(request.priority),
+        "document": request.document,
         "ahead": request.ahead,
     }
 
@@ -212,6 +213,7 @@ def unpack_request(message: Mapping[str, Any]) -> GenerateRequest:
         top_p=field(message, "top_p", float),
         seed=seed,
         priority=Priority(priority),
+        document=field(message, "document", str),
         ahead=field(message, "ahead", bool),
     )
 

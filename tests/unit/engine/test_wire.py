@@ -34,6 +34,7 @@ REQUEST = GenerateRequest(
     temperature=0.5,
     seed=3,
     priority=Priority.CHAT,
+    document="/r/a.py",
     ahead=True,
 )
 
@@ -100,6 +101,7 @@ def test_an_error_that_is_none_still_becomes_one(data: object) -> None:
         ("temperature", 1),
         ("priority", 9),
         ("ahead", 1),
+        ("document", None),
         ("seed", -1),
         ("weights", None),
         ("weights", {"model": "/text"}),

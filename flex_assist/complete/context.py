@@ -1,7 +1,9 @@
 """What the repository adds to a prompt: pieces of its other files."""
 
 import asyncio
-from collections.abc import Hashable
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,36 @@ from flex_assist.locations import Locations
 
 if TYPE_CHECKING:
     from flex_assist.prompt.retrieval import Chunk, RepositoryIndex
+
+
+# So far from where they were looked for, pieces are looked for again.
+STEADY_LINES = 16
+# The pieces stay while one of so many that fit best now is among them.
+STEADY_AMONG = 2
+PLACES_HELD = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where somebody types: ``below`` tells the texts below the cursor's line from each other."""
+
+    path: str | None
+    language: str | None
+    below: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Held:
+    """Pieces, and the line of the cursor when they were looked for."""
+
+    line: int
+    chunks: "tuple[Chunk, ...]"
+
+    def fits(self, found: "Sequence[Chunk]") -> bool:
+        """Whether some of what fits best now is among them."""
+        own = {(chunk.path, chunk.first_line) for chunk in self.chunks}
+        best = found[:STEADY_AMONG]
+        return any((chunk.path, chunk.first_line) in own for chunk in best) or not (best or own)
 
 
 class RepositoryContext:
@@ -38,6 +70,7 @@ class RepositoryContext:
         self._index = index
         self._loading: asyncio.Task[None] | None = None
         self._version = 0
+        self._held: OrderedDict[_Place, _Held] = OrderedDict()
 
     @property
     def version(self) -> Hashable:
@@ -65,6 +98,7 @@ class RepositoryContext:
         """Build the index anew when it is next wanted."""
         self._index, self._loading = None, None
         self._version += 1
+        self._held.clear()
 
     async def chunks(
         self, before: str, after: str, path: str | None, language: Language | None
@@ -74,13 +108,24 @@ class RepositoryContext:
             if self._wanted() and self._loading is None:
                 self._loading = asyncio.create_task(self._build())
             return []
-        return self._index.search(
-            before,
-            after,
-            path=path,
-            language=language.name if language else None,
-            count=self._settings.prompt.retrieval_chunks,
-        )
+        name = language.name if language else None
+        count = self._settings.prompt.retrieval_chunks
+        found = self._index.search(before, after, path=path, language=name, count=count)
+        place = _Place(path=path, language=name, below=hash(after.partition("\n")[2]))
+        return self._steady(place, before.count("\n"), found)
+
+    def _steady(self, place: "_Place", line: int, found: "list[Chunk]") -> "list[Chunk]":
+        """The pieces that a place has, while they still fit well.
+
+        Prompts begin with them: other ones, or another order, cost a prefill of everything.
+        """
+        held = self._held.pop(place, None)
+        if held is None or abs(line - held.line) > STEADY_LINES or not held.fits(found):
+            held = _Held(line=line, chunks=tuple(found))
+        self._held[place] = held
+        if len(self._held) > PLACES_HELD:
+            self._held.popitem(last=False)
+        return list(held.chunks)
 
     def _wanted(self) -> bool:
         prompt = self._settings.prompt

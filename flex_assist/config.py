@@ -97,6 +97,13 @@ class CompletionSettings:
     debounce_ms: int = setting(60, "milliseconds to wait after a key", low=0, high=5000)
     max_tokens: int = setting(128, "longest completion, in tokens", low=1, high=1024)
     timeout_s: float = setting(10.0, "seconds before a completion is given up", low=0.1, high=600)
+    first_answer_ms: int = setting(
+        250,
+        "milliseconds after which the first lines of a longer completion are shown, while the rest "
+        "is computed on; 0 waits for all of it",
+        low=0,
+        high=60000,
+    )
     ahead_share: float = setting(
         0.15,
         "most computing for the next completion while one is shown, as a share of the time; 0 does "

@@ -1,5 +1,6 @@
 """A cursor, and who is asked: all that is known before the model is."""
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,13 +8,16 @@ from dataclasses import dataclass, replace
 
 from flex_assist.adapters.router import Route
 from flex_assist.complete.cache import Place
-from flex_assist.complete.trim import Surroundings, several_lines
+from flex_assist.complete.trim import Surroundings, finished_early, several_lines
 from flex_assist.engine.protocol import Weights
 from flex_assist.language import Language
 
 # Lines above the cursor that show how far a block is indented, and what it is where none does.
 INDENTED_LINES = 60
 INDENTATION = "    "
+# A shorter beginning of a line is not worth looking at.
+LEAST_CHARACTERS = 8
+BEGUN_WORD = re.compile(r"\w*\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +30,7 @@ class Question:
         crlf: Whether the document has Windows' line ends.
         place: Where its answer is kept; None where the files that answer cannot be looked at.
         started: When the request came, by ``time.perf_counter``.
+        first_answer_ms: From then on the beginning of an answer is enough; None waits for its end.
     """
 
     around: Surroundings
@@ -37,6 +42,7 @@ class Question:
     crlf: bool
     place: Place | None
     started: float
+    first_answer_ms: float | None = None
 
     @property
     def several(self) -> bool:
@@ -48,6 +54,24 @@ class Question:
     def stop_texts(self) -> tuple[str, ...]:
         """Texts that this answer ends before."""
         return self.stops if self.several else tuple(dict.fromkeys((*self.stops, "\n")))
+
+    def is_finished(self, text: str) -> bool:
+        """Whether nothing that may come behind ``text`` would be shown."""
+        return finished_early(text, self.around, self.several)
+
+    def is_due(self, text: str) -> bool:
+        """Whether ``text`` must do for now."""
+        if self.first_answer_ms is None or not self.beginning(text):
+            return False
+        return (time.perf_counter() - self.started) * 1000 >= self.first_answer_ms
+
+    def beginning(self, text: str) -> str:
+        """What of ``text`` can be shown before the rest is there: whole lines, or whole words."""
+        lines = text.rpartition("\n")[0]
+        if self.several and lines.strip():
+            return lines
+        words = BEGUN_WORD.sub("", text)
+        return words if len(words.strip()) >= LEAST_CHARACTERS and "\n" not in words else ""
 
     def behind(self, text: str) -> "Question":
         """The question that is asked once ``text`` is accepted."""

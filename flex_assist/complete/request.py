@@ -22,6 +22,8 @@ class CompletionRequest:
         language_id: The editor's ``languageId``; the file name decides where it is unknown.
         adapter: ``auto``, ``none``, or the name of an adapter.
         trigger: ``automatic`` while typing, ``invoked`` when asked for by hand.
+        first_answer_ms: After so long the beginning of an answer is enough; the rest is computed on
+            and is there at the next key. None waits for all of it.
     """
 
     before: str
@@ -30,6 +32,7 @@ class CompletionRequest:
     language_id: str | None = None
     adapter: str = "auto"
     trigger: Literal["automatic", "invoked"] = "automatic"
+    first_answer_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -15,22 +14,21 @@ from flex_assist.complete.context import RepositoryContext
 from flex_assist.complete.question import Clock, Question
 from flex_assist.complete.region import Region, at_cursor
 from flex_assist.complete.request import Completion, CompletionRequest
-from flex_assist.complete.trim import Surroundings, finished_early, trim
+from flex_assist.complete.trim import Surroundings, trim
+from flex_assist.complete.writing import Writing
 from flex_assist.config import Settings
 from flex_assist.engine.protocol import (
     Engine,
-    Finished,
-    Form,
     GenerateRequest,
-    Piece,
     TextPiece,
 )
-from flex_assist.errors import ModelError
+from flex_assist.errors import FlexAssistError, ModelError
 from flex_assist.locations import Locations
 from flex_assist.models import store
 from flex_assist.prompt.builder import Outline, Prompt, assemble, outline
 
 ENCODED_TEXTS_KEPT = 4096
+BEGUN = "the beginning; the rest comes with the next key"
 T = TypeVar("T")
 
 
@@ -63,6 +61,7 @@ class CompletionService:
         self._model: Path | None = None
         self._cache = CompletionCache()
         self._ahead = Ahead(settings.completion.ahead_share)
+        self._rest: asyncio.Task[None] | None = None
 
     async def complete(self, request: CompletionRequest) -> Completion:
         """Complete at the cursor. Cancel the task to cancel the work.
@@ -131,6 +130,7 @@ class CompletionService:
             crlf="\r\n" in request.before or "\r\n" in request.after,
             place=place,
             started=started,
+            first_answer_ms=request.first_answer_ms,
         )
 
     def _recall(self, question: Question) -> Completion | None:
@@ -147,13 +147,42 @@ class CompletionService:
     async def _complete(self, question: Question) -> Completion:
         if (known := self._recall(question)) is not None:
             return known
-        self._ahead.stop()
+        self._stop_what_nobody_waits_for()
         clock = Clock(question.started)
-        answer = await self._compute(question, clock)
+        writing = await self._ask(question, clock)
+        try:
+            whole = await writing.run(question.is_finished, question.is_due)
+        except BaseException:
+            await writing.close()
+            raise
+        answer = self._answer(question, writing, clock, whole)
         if question.place is not None:
             self._cache.put(question.place, question.around, answer)
-        self._go_on(question, answer)
+        if whole:
+            self._go_on(question, answer)
+        else:
+            self._rest = asyncio.create_task(self._write_on(question, writing, answer))
         return _finish(answer, question, clock)
+
+    async def _write_on(self, question: Question, writing: Writing, shown: Completion) -> None:
+        """Let the model write the rest, for whoever asks at the next key."""
+        clock = Clock(time.perf_counter())
+        try:
+            await writing.run(question.is_finished)
+            answer = self._answer(question, writing, clock, True)
+            if question.place is not None and answer.text.startswith(shown.text):
+                self._cache.put(question.place, question.around, answer)
+        except FlexAssistError:
+            # What is shown stays as it is.
+            return
+        finally:
+            await writing.close()
+
+    def _stop_what_nobody_waits_for(self) -> None:
+        self._ahead.stop()
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
 
     def _go_on(self, question: Question, shown: Completion) -> None:
         """Compute what comes behind what is shown now, if nothing else is to be done."""
@@ -165,16 +194,37 @@ class CompletionService:
 
     async def _compute_ahead(self, question: Question) -> None:
         assert question.place is not None
-        answer = await self._compute(question, Clock(time.perf_counter()), ahead=True)
-        self._cache.put(question.place, question.around, replace(answer, source="ahead"))
+        clock = Clock(time.perf_counter())
+        writing = await self._ask(question, clock, ahead=True)
+        try:
+            await writing.run(question.is_finished)
+        finally:
+            await writing.close()
+        answer = replace(self._answer(question, writing, clock, True), source="ahead")
+        self._cache.put(question.place, question.around, answer)
         if not answer.text and (line := question.next_line()) is not None:
             await self._compute_ahead(line)
 
-    async def _compute(self, question: Question, clock: Clock, ahead: bool = False) -> Completion:
-        """Ask the model. The answer is in LF line ends."""
+    async def _ask(self, question: Question, clock: Clock, ahead: bool = False) -> Writing:
         with clock.stage("context"):
             prompt = await self._prompt(question)
-        text, finished = await self._generate(prompt, question, ahead)
+        request = GenerateRequest(
+            weights=question.weights,
+            tokens=prompt.tokens,
+            heal=True,
+            max_tokens=self._settings.completion.max_tokens,
+            stop_texts=question.stop_texts,
+            document=f"{self._root or ''}/{question.path or ''}",
+            ahead=ahead,
+        )
+        return Writing(self._engine.generate(request), len(prompt.tokens))
+
+    def _answer(
+        self, question: Question, writing: Writing, clock: Clock, whole: bool
+    ) -> Completion:
+        """What is shown of what was written, in LF line ends."""
+        finished = writing.account()
+        text = writing.text if whole else question.beginning(writing.text)
         with clock.stage("trim"):
             shown, notes = trim(
                 text, question.around, several=question.several, ended_by=finished.reason
@@ -189,7 +239,7 @@ class CompletionService:
             prompt_tokens=finished.prompt_tokens,
             reused_tokens=finished.reused_tokens,
             completion_tokens=finished.completion_tokens,
-            notes=notes,
+            notes=notes if whole else (*notes, BEGUN),
         )
 
     async def warm(self, language: str | None, adapter: str = "auto") -> None:
@@ -204,7 +254,7 @@ class CompletionService:
 
     def refresh(self) -> None:
         """Look at the repository's files again. Adapters are looked up at each request anyway."""
-        self._ahead.stop()
+        self._stop_what_nobody_waits_for()
         self._context.forget()
         self._cache.clear()
 
@@ -252,46 +302,6 @@ class CompletionService:
             ids = await self._engine.tokenize(model, pieces)
             self._encoded.update(zip(missing, ids, strict=True))
         return [self._encoded[text] for text in texts]
-
-    async def _generate(
-        self, prompt: Prompt, question: Question, ahead: bool
-    ) -> tuple[str, Finished]:
-        request = GenerateRequest(
-            weights=question.weights,
-            tokens=prompt.tokens,
-            heal=True,
-            max_tokens=self._settings.completion.max_tokens,
-            stop_texts=question.stop_texts,
-            document=f"{self._root or ''}/{question.path or ''}",
-            ahead=ahead,
-        )
-        text, started, first = "", time.perf_counter(), None
-        pieces = 0
-        form: Form = "base"
-        # Closing the stream is what tells the engine to stop.
-        async with aclosing(self._engine.generate(request)) as stream:
-            async for item in stream:
-                if isinstance(item, Finished):
-                    return item.text, item
-                assert isinstance(item, Piece)
-                text, form = text + item.text, item.form
-                pieces += 1
-                first = first or time.perf_counter()
-                if finished_early(text, question.around, question.several):
-                    break
-        now = time.perf_counter()
-        # Stopped before the engine's own account came: what was seen from here.
-        return text, Finished(
-            text=text,
-            reason="text",
-            prompt_tokens=len(prompt.tokens),
-            reused_tokens=0,
-            completion_tokens=pieces,
-            queue_ms=0.0,
-            prefill_ms=((first or now) - started) * 1000,
-            decode_ms=(now - (first or now)) * 1000,
-            form=form,
-        )
 
 
 def _finish(answer: Completion, question: Question, clock: Clock) -> Completion:

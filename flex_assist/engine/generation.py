@@ -148,10 +148,10 @@ def generate(
     prefill_time, decode_time = Stopwatch(), Stopwatch()
     reused = yield from _prefill(context, request.tokens, interrupt, prefill_time)
     answer = Answer(request.stop_texts, request.forced, request.heal)
-    ended = yield from _decode(context, vocabulary, request, interrupt, answer, decode_time)
+    ended = yield from _decode(context, vocabulary, request, interrupt, answer, reused, decode_time)
     reason, count = ended
     if shown := answer.rest():
-        yield Piece(text=shown)
+        yield Piece(text=shown, reused_tokens=reused)
     yield Finished(
         text=answer.shown(),
         reason=reason,
@@ -246,6 +246,7 @@ def _decode(
     request: GenerateRequest,
     interrupt: Interrupt,
     answer: Answer,
+    reused: int,
     stopwatch: Stopwatch,
 ) -> Generator[Piece | None, None, tuple[Reason, int]]:
     """Add tokens to ``answer`` until it ends; why it did, and how many there were."""
@@ -259,7 +260,7 @@ def _decode(
         data = context.model.token_bytes(token)
         forced = forced[len(data) :]
         if shown := answer.add(data):
-            yield Piece(text=shown)
+            yield Piece(text=shown, reused_tokens=reused)
         if answer.stopped:
             return "text", count
         if count == request.max_tokens or context.length >= context.context_tokens:

@@ -109,10 +109,11 @@ class GenerateRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """Some more of the answer."""
+    """Some more of the answer. ``reused_tokens`` as in ``Finished``."""
 
     text: str
     form: Form = "base"
+    reused_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Any
 from flex_assist.complete.region import at_cursor, first_language
 from flex_assist.complete.request import Completion, CompletionRequest
 from flex_assist.complete.root import adapted_root, find_root
-from flex_assist.config import Settings
+from flex_assist.config import CompletionSettings, Settings
 from flex_assist.errors import Cancelled, FlexAssistError
 from flex_assist.locations import Locations
 from flex_lsp import promotion, settings
@@ -140,7 +140,7 @@ class Session:
         if off is not None:
             self._record(identity, query, "off", note=off)
             return Suggestion(identity=identity, text="")
-        request, key = _request(query, path), (query.document.uri, query.surface)
+        request, key = _request(query, path, completion), (query.document.uri, query.surface)
         if (known := self._recall(root, request)) is not None:
             # No waiting for more keys: it costs nothing.
             self._newest.stop(key)
@@ -300,11 +300,12 @@ class Session:
             self.board.warn(message)
 
 
-def _request(query: Query, path: str | None) -> CompletionRequest:
+def _request(query: Query, path: str | None, completion: CompletionSettings) -> CompletionRequest:
     return CompletionRequest(
         before=query.before,
         after=query.after,
         path=path,
         language_id=query.document.language_id,
         trigger="invoked" if query.invoked else "automatic",
+        first_answer_ms=completion.first_answer_ms or None,
     )

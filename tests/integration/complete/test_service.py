@@ -11,7 +11,7 @@ import pytest
 
 from flex_assist.adapters.registry import AdapterVersion, Registry
 from flex_assist.complete.request import CompletionRequest
-from flex_assist.complete.service import CompletionService
+from flex_assist.complete.service import BEGUN, CompletionService
 from flex_assist.config import CompletionSettings, EngineSettings, Settings
 from flex_assist.engine.local import LocalEngine
 from flex_assist.errors import ConfigError, ModelError
@@ -146,6 +146,36 @@ async def test_the_next_suggestion_is_there_when_one_is_accepted(
     )  # fmt: skip
     assert following.text == (await quiet.complete(line)).text
     assert quiet.recall(accepted) is None
+    await engine.close()
+
+
+async def test_the_beginning_of_a_long_answer_comes_first(
+    locations: Locations, tmp_path: Path
+) -> None:
+    engine = LocalEngine(SETTINGS.engine)
+    patient, hasty = (
+        CompletionService(engine=engine, settings=SETTINGS, locations=locations, root=tmp_path)
+        for _ in range(2)
+    )
+    request = CompletionRequest(before=BODY + "return sum(item for ", after="\n", path="a.py")
+    whole = await patient.complete(request)
+    assert len(whole.text) > 12
+    first = await hasty.complete(replace(request, first_answer_ms=1))
+    assert whole.text.startswith(first.text)
+    assert 0 < len(first.text) < len(whole.text)
+    assert first.notes[-1] == BEGUN
+    # Nobody asked for the rest, and it is there; it was not computed again.
+    async with asyncio.timeout(20):
+        while (known := hasty.recall(request)) is None or known.text != whole.text:
+            assert known is not None
+            await asyncio.sleep(0.02)
+    assert known.source == "cache"
+    assert BEGUN not in known.notes
+    # Whoever types something else stops it.
+    third = CompletionService(engine=engine, settings=SETTINGS, locations=locations, root=tmp_path)
+    await third.complete(replace(request, first_answer_ms=1))
+    await third.complete(replace(request, before=BODY + "x"))
+    assert (await engine.status())["queue"]["completion"] == 0
     await engine.close()
 
 

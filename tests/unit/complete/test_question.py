@@ -1,5 +1,7 @@
 """What is asked once a suggestion is accepted."""
 
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,3 +65,29 @@ def test_how_many_lines_decide_where_it_ends() -> None:
     assert at("    ", fim=True).stop_texts == ()
     assert at("    ").stop_texts == ("\n",)
     assert at("    ", stops=("\n",), fim=True).stop_texts == ("\n",)
+
+
+@pytest.mark.parametrize(
+    ("before", "text", "beginning"),
+    [
+        ("    ", "x = f(1)\n    retu", "x = f(1)"),
+        ("    ", "x = f(1)\n", "x = f(1)"),
+        ("    ", "\n    x", ""),
+        ("    ", "return items", ""),
+        ("    ", "return items[0", "return items["),
+        ("    ", "return items, ", "return items, "),
+        ("    ", "a, b", ""),
+        ("x = ", "call(items, oth", "call(items, "),
+    ],
+)
+def test_a_beginning_has_whole_lines_or_words(before: str, text: str, beginning: str) -> None:
+    assert at(before, fim=True).beginning(text) == beginning
+
+
+def test_a_beginning_is_due_after_its_time() -> None:
+    question = replace(at("    ", fim=True), started=time.perf_counter(), first_answer_ms=60_000)
+    assert not question.is_due("x = f(1)\n")
+    late = replace(question, started=time.perf_counter() - 61)
+    assert late.is_due("x = f(1)\n")
+    assert not late.is_due("x")
+    assert not replace(late, first_answer_ms=None).is_due("x = f(1)\n")

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from flex_assist.engine.prefix import shared
+
 if TYPE_CHECKING:
     from flex_assist.engine.context import Context
 
@@ -93,9 +95,3 @@ class KeptPrefixes:
     def clear(self) -> None:
         """Free all."""
         self._kept.clear()
-
-
-def shared(held: Sequence[int], wanted: Sequence[int]) -> int:
-    """How many tokens two sequences begin with alike."""
-    pairs = enumerate(zip(held, wanted, strict=False))
-    return next((at for at, (a, b) in pairs if a != b), min(len(held), len(wanted)))

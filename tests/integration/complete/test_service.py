@@ -179,6 +179,26 @@ async def test_the_beginning_of_a_long_answer_comes_first(
     await engine.close()
 
 
+async def test_a_prompt_is_read_before_anybody_waits(
+    service: CompletionService, locations: Locations
+) -> None:
+    request = CompletionRequest(before=BODY * 4, after="\n", path="a.py")
+    service.prepare(request)
+    async with asyncio.timeout(60):
+        while service._preparing is not None and not service._preparing.done():
+            await asyncio.sleep(0.02)
+    found = await service.complete(request)
+    assert found.source == "model"
+    assert found.prompt_tokens > 60
+    assert found.reused_tokens >= found.prompt_tokens - 1
+    # What is little is not worth it, and who asks for something else does not wait for it.
+    service.prepare(replace(request, before=BODY * 4 + "retu"))
+    assert (await service.complete(replace(request, before="x = "))).source == "model"
+    # A fault is told to whoever asks.
+    service.prepare(replace(request, adapter="no such adapter"))
+    await asyncio.sleep(0.01)
+
+
 VUE = """<template>
   <p>{{ first([1]) }}</p>
 </template>

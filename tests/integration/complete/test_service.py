@@ -87,6 +87,7 @@ async def test_what_was_said_is_not_asked_again(
         engine=engine, settings=SETTINGS, locations=locations, root=tmp_path
     )
     request = CompletionRequest(before=BODY, after="\r\n\r\nx = 1\r\n", path="a.py")
+    await service.warm(None)
     assert service.recall(request) is None
     first = await service.complete(request)
     assert (first.source, first.completion_tokens > 0) == ("model", True)
@@ -127,6 +128,7 @@ async def test_the_next_suggestion_is_there_when_one_is_accepted(
     service = CompletionService(
         engine=engine, settings=SETTINGS, locations=locations, root=tmp_path
     )
+    await service.warm(None)
     request = CompletionRequest(before=BODY, after="\n", path="a.py")
     shown = await service.complete(request)
     accepted = replace(request, before=BODY + shown.text)
@@ -157,6 +159,8 @@ async def test_the_beginning_of_a_long_answer_comes_first(
         CompletionService(engine=engine, settings=SETTINGS, locations=locations, root=tmp_path)
         for _ in range(2)
     )
+    await patient.warm(None)
+    await hasty.warm(None)
     request = CompletionRequest(before=BODY + "return sum(item for ", after="\n", path="a.py")
     whole = await patient.complete(request)
     assert len(whole.text) > 12
@@ -175,13 +179,16 @@ async def test_the_beginning_of_a_long_answer_comes_first(
     third = CompletionService(engine=engine, settings=SETTINGS, locations=locations, root=tmp_path)
     await third.complete(replace(request, first_answer_ms=1))
     await third.complete(replace(request, before=BODY + "x"))
-    assert (await engine.status())["queue"]["completion"] == 0
+    async with asyncio.timeout(2):
+        while (await engine.status())["queue"]["completion"]:
+            await asyncio.sleep(0.01)
     await engine.close()
 
 
 async def test_a_prompt_is_read_before_anybody_waits(
-    service: CompletionService, locations: Locations
+    service: CompletionService,
 ) -> None:
+    await service.warm(None)
     request = CompletionRequest(before=BODY * 4, after="\n", path="a.py")
     service.prepare(request)
     async with asyncio.timeout(60):

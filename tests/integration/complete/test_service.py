@@ -197,7 +197,8 @@ async def test_a_prompt_is_read_before_anybody_waits(
     found = await service.complete(request)
     assert found.source == "model"
     assert found.prompt_tokens > 60
-    assert found.reused_tokens >= found.prompt_tokens - 1
+    # All but the token that is healed, and the last one, whose logits are wanted.
+    assert found.reused_tokens >= found.prompt_tokens - 2
     # What is little is not worth it, and who asks for something else does not wait for it.
     service.prepare(replace(request, before=BODY * 4 + "retu"))
     assert (await service.complete(replace(request, before="x = "))).source == "model"

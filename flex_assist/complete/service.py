@@ -11,6 +11,7 @@ from flex_assist.adapters.router import BASE, Route, Router, Routes
 from flex_assist.complete.ahead import Ahead
 from flex_assist.complete.cache import CompletionCache, Place, files_of
 from flex_assist.complete.context import RepositoryContext
+from flex_assist.complete.explanation import Asked, explanation
 from flex_assist.complete.question import Clock, Question
 from flex_assist.complete.region import Region, at_cursor
 from flex_assist.complete.request import Completion, CompletionRequest
@@ -25,7 +26,7 @@ from flex_assist.engine.protocol import (
 from flex_assist.errors import FlexAssistError, ModelError
 from flex_assist.locations import Locations
 from flex_assist.models import store
-from flex_assist.prompt.builder import Outline, Prompt, assemble, outline
+from flex_assist.prompt.builder import Outline, assemble, outline
 
 ENCODED_TEXTS_KEPT = 4096
 BEGUN = "the beginning; the rest comes with the next key"
@@ -76,7 +77,9 @@ class CompletionService:
         return await self._routed(
             _name(region),
             request.adapter,
-            lambda route: self._complete(self._question(request, region, route, model, started)),
+            lambda route: self._complete(
+                self._question(request, region, route, model, started), request.fresh
+            ),
         )
 
     def recall(self, request: CompletionRequest) -> Completion | None:
@@ -144,8 +147,8 @@ class CompletionService:
         self._go_on(question, found)
         return _finish(found, question, Clock(question.started))
 
-    async def _complete(self, question: Question) -> Completion:
-        if (known := self._recall(question)) is not None:
+    async def _complete(self, question: Question, fresh: bool) -> Completion:
+        if not fresh and (known := self._recall(question)) is not None:
             return known
         self._stop_what_nobody_waits_for()
         clock = Clock(question.started)
@@ -207,7 +210,8 @@ class CompletionService:
 
     async def _ask(self, question: Question, clock: Clock, ahead: bool = False) -> Writing:
         with clock.stage("context"):
-            prompt = await self._prompt(question)
+            asked = await self._prompt(question)
+        prompt = asked.prompt
         request = GenerateRequest(
             weights=question.weights,
             tokens=prompt.tokens,
@@ -217,7 +221,7 @@ class CompletionService:
             document=f"{self._root or ''}/{question.path or ''}",
             ahead=ahead,
         )
-        return Writing(self._engine.generate(request), len(prompt.tokens))
+        return Writing(self._engine.generate(request), len(prompt.tokens), asked)
 
     def _answer(
         self, question: Question, writing: Writing, clock: Clock, whole: bool
@@ -229,6 +233,9 @@ class CompletionService:
             shown, notes = trim(
                 text, question.around, several=question.several, ended_by=finished.reason
             )
+        explained = explanation(
+            writing.asked, written=text, ended_by=finished.reason, shown=shown, notes=notes
+        )
         clock.add(queue=finished.queue_ms, prefill=finished.prefill_ms, decode=finished.decode_ms)
         return Completion(
             text=shown,
@@ -240,6 +247,7 @@ class CompletionService:
             reused_tokens=finished.reused_tokens,
             completion_tokens=finished.completion_tokens,
             notes=notes if whole else (*notes, BEGUN),
+            explanation=explained,
         )
 
     async def warm(self, language: str | None, adapter: str = "auto") -> None:
@@ -276,7 +284,7 @@ class CompletionService:
             self._model = await asyncio.to_thread(store.serving_path, base, self._locations)
         return self._model
 
-    async def _prompt(self, question: Question) -> Prompt:
+    async def _prompt(self, question: Question) -> Asked:
         settings, around = self._settings.prompt, question.around
         language, path = question.language, question.path
         chunks = await self._context.chunks(around.before, around.after, path, language)
@@ -289,7 +297,8 @@ class CompletionService:
             settings=settings,
         )
         ids = await self._encode(planned, question.weights.model)
-        return assemble(planned, ids, question.route.fim, settings)
+        prompt = assemble(planned, ids, question.route.fim, settings)
+        return Asked(prompt=prompt, chunks=tuple(chunks))
 
     async def _encode(self, planned: Outline, model: Path) -> list[list[int]]:
         texts = planned.texts()

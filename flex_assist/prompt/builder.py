@@ -56,12 +56,14 @@ class Prompt:
 
     Attributes:
         parts: Name and number of tokens of each part, in order, e.g. ``("suffix", 128)``.
+        chunk_tokens: Tokens of each of the outline's chunks; 0 where one did not fit.
         answer_tokens: How many of the last tokens hold the answer (training only). Its first
             token may begin in the text before it.
     """
 
     tokens: tuple[int, ...]
     parts: tuple[tuple[str, int], ...]
+    chunk_tokens: tuple[int, ...] = ()
     answer_tokens: int = 0
 
 
@@ -116,13 +118,14 @@ def assemble(
         before = prefix[: len(prefix) - (len(blocks[-1]) - cut)]
         answer = len(joined) - _common(joined, blocks[-1])
         prefix = before + joined[cut:]
-    parts = [("retrieval", chunks)]
+    parts = [("retrieval", [token for chunk in chunks for token in chunk])]
     if fim is not None:
         parts += [("suffix", [fim.suffix_id, *suffix]), ("start", [fim.prefix_id])]
     parts += [("path", header), ("prefix", prefix)]
     return Prompt(
         tokens=tuple(token for _, part in parts for token in part),
         parts=tuple((name, len(part)) for name, part in parts),
+        chunk_tokens=tuple(map(len, chunks)),
         answer_tokens=answer,
     )
 
@@ -170,11 +173,12 @@ def _cut(size: int, room: int, budget: int) -> int:
     return -(-max(0, size - room) // step) * step
 
 
-def _first_that_fit(parts: Sequence[Sequence[int]], budget: int) -> list[int]:
-    chosen: list[int] = []
+def _first_that_fit(parts: Sequence[Sequence[int]], budget: int) -> list[Sequence[int]]:
+    """The parts, with nothing in place of those that do not fit what is left."""
+    chosen: list[Sequence[int]] = []
     for part in parts:
-        if len(chosen) + len(part) <= budget:
-            chosen.extend(part)
+        fits = sum(map(len, chosen)) + len(part) <= budget
+        chosen.append(part if fits else ())
     return chosen
 
 

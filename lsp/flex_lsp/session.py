@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Coroutine, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
 from flex_assist.complete.region import at_cursor, first_language
+from flex_assist.complete.report import write_report
 from flex_assist.complete.request import Completion, CompletionRequest
 from flex_assist.complete.root import adapted_root, find_root
 from flex_assist.config import CompletionSettings, Settings
@@ -183,7 +185,9 @@ class Session:
             # The dispatch boundary: a fault of ours must not reach the editor with every key.
             logger.exception("a completion failed")
             self.board.error(f"a completion failed: {type(error).__name__}: see the server's log")
-            self._record(identity, query, "failed", note=repr(error))
+            # Its own words may hold the text of a document.
+            note = f"a fault of ours, {type(error).__name__}: see the server's log"
+            self._record(identity, query, "failed", note=note)
             return Suggestion(identity=identity, text="")
         return self._answered(identity, query, completion)
 
@@ -199,12 +203,51 @@ class Session:
         completion: Completion | None = None, note: str = "",
     ) -> None:  # fmt: skip
         line, character = query.position
+        root, path = self._place(query.document.uri)
+        request = _request(query, path, self._services.settings(root).completion)
         self.history.add(
             Record(
                 identity=identity, uri=query.document.uri, line=line, character=character,
                 surface=query.surface, outcome=outcome, completion=completion, note=note,
+                asked_at=time.time(), request=request, root=root,
             )
         )  # fmt: skip
+
+    # --- what was asked before --------------------------------------------------------------
+
+    async def repeat(self, identity: str | None = None) -> Record | None:
+        """Ask the same again: of this record, or of the last one that was answered.
+
+        Returns:
+            The new record; None if there is no such record, or its text is not kept any more.
+        """
+        former = self.history.last(identity)
+        if former is None or former.request is None or former.outcome == "off":
+            return former if former and former.outcome == "off" else None
+        completion, note = None, ""
+        outcome: Outcome = "failed"
+        try:
+            service = await self._services.get(former.root)
+            completion = await service.complete(
+                replace(former.request, fresh=True, first_answer_ms=None)
+            )
+        except FlexAssistError as error:
+            note = str(error)
+        else:
+            outcome = "shown" if completion.text.strip() else "nothing"
+        record = replace(
+            former, identity=self.history.new_identity(), outcome=outcome, completion=completion,
+            note=note, accepted=False, asked_at=time.time(), repeats=former.identity,
+        )  # fmt: skip
+        self.history.add(record)
+        return record
+
+    def write_report(self) -> Path:
+        """Write what is kept of the last requests into a file, without code and places."""
+        last = self.history.last()
+        settings = self._services.settings(last.root if last else None)
+        records = [record.as_json() for record in self.history.all()]
+        return write_report(records, settings, self._locations)
 
     # --- in the background ------------------------------------------------------------------
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 from flex_assist.adapters.router import Route
 from flex_assist.complete.cache import Place
-from flex_assist.complete.trim import Surroundings, finished_early, several_lines
+from flex_assist.complete.surroundings import Surroundings, several_lines
+from flex_assist.complete.trim import finished_early
 from flex_assist.engine.protocol import Weights
 from flex_assist.language import Language
 

@@ -15,7 +15,8 @@ from flex_assist.complete.explanation import Asked, explanation
 from flex_assist.complete.question import Clock, Question
 from flex_assist.complete.region import Region, at_cursor
 from flex_assist.complete.request import Completion, CompletionRequest
-from flex_assist.complete.trim import Surroundings, trim
+from flex_assist.complete.surroundings import Surroundings
+from flex_assist.complete.trim import trim
 from flex_assist.complete.writing import Writing
 from flex_assist.config import Settings
 from flex_assist.engine.protocol import (
@@ -114,7 +115,7 @@ class CompletionService:
     def _question(
         self, request: CompletionRequest, region: Region, route: Route, model: Path, started: float
     ) -> Question:
-        around = Surroundings(before=region.before, after=region.after)
+        around = Surroundings(before=region.before, after=region.after, language=_name(region))
         weights, path = route.weights(model), self._context.relative(request.path)
         files = files_of(weights)
         place = None

@@ -19,10 +19,15 @@ ENDINGS: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A prompt, and the pieces of other files that were found for it, in its order."""
+    """A prompt, and the pieces of other files that were found for it, in its order.
+
+    Attributes:
+        masked: Whether a secret near the cursor was left out of it.
+    """
 
     prompt: "Prompt"
     chunks: "tuple[Chunk, ...]"
+    masked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +66,7 @@ class Explanation:
         written: Characters that the model wrote, before the filters.
         ended_by: Why it stopped, as ``protocol.Finished.reason``.
         nothing: Why nothing is shown; empty where something is.
+        masked: Whether a secret near the cursor was left out of the prompt.
     """
 
     parts: tuple[Part, ...]
@@ -68,6 +74,7 @@ class Explanation:
     written: int
     ended_by: EndedBy
     nothing: str = ""
+    masked: bool = False
 
 
 def explanation(
@@ -93,6 +100,7 @@ def explanation(
         written=len(written),
         ended_by=ended_by,
         nothing="" if shown else _nothing(written, notes),
+        masked=asked.masked,
     )
 
 

@@ -93,6 +93,7 @@ def _completion(completion: Mapping[str, Any], names: _Names) -> dict[str, Any]:
         plain["explanation"] = {
             "parts": made["parts"],
             "written": made["written"],
+            "masked": made["masked"],
             "ended_by": made["ended_by"],
             "nothing": without_names(made["nothing"]),
             "chunks": [_chunk(chunk, names) for chunk in made["chunks"]],

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from flex_assist.complete.edits import EditedSpan
 from flex_assist.complete.explanation import Explanation
 from flex_assist.engine.protocol import Form
 
@@ -25,6 +26,7 @@ class CompletionRequest:
         trigger: ``automatic`` while typing, ``invoked`` when asked for by hand.
         first_answer_ms: After so long the beginning of an answer is enough; the rest is computed on
             and is there at the next key. None waits for all of it.
+        edited: Spans that were edited in other files, the newest first.
         fresh: Ask the model even where the answer is known.
     """
 
@@ -35,6 +37,7 @@ class CompletionRequest:
     adapter: str = "auto"
     trigger: Literal["automatic", "invoked"] = "automatic"
     first_answer_ms: float | None = None
+    edited: tuple[EditedSpan, ...] = ()
     fresh: bool = False
 
 

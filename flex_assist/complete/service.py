@@ -12,6 +12,7 @@ from flex_assist.complete.ahead import Ahead
 from flex_assist.complete.cache import CompletionCache, Place, files_of
 from flex_assist.complete.context import RepositoryContext
 from flex_assist.complete.explanation import Asked, explanation
+from flex_assist.complete.private import without_secrets
 from flex_assist.complete.question import Clock, Question
 from flex_assist.complete.region import Region, at_cursor
 from flex_assist.complete.request import Completion, CompletionRequest
@@ -27,7 +28,7 @@ from flex_assist.engine.protocol import (
 from flex_assist.errors import FlexAssistError, ModelError
 from flex_assist.locations import Locations
 from flex_assist.models import store
-from flex_assist.prompt.builder import Outline, assemble, outline
+from flex_assist.prompt.builder import MAX_BYTES_PER_TOKEN, Outline, assemble, fitted, outline
 
 ENCODED_TEXTS_KEPT = 4096
 BEGUN = "the beginning; the rest comes with the next key"
@@ -122,7 +123,7 @@ class CompletionService:
         if files is not None:
             place = Place(
                 weights=weights, files=files, fim=route.fim, language=_name(region), path=path,
-                stops=region.stops, context=self._context.version,
+                stops=region.stops, context=(self._context.version, request.edited),
             )  # fmt: skip
         return Question(
             around=around,
@@ -135,6 +136,7 @@ class CompletionService:
             place=place,
             started=started,
             first_answer_ms=request.first_answer_ms,
+            edited=request.edited,
         )
 
     def _recall(self, question: Question) -> Completion | None:
@@ -286,20 +288,20 @@ class CompletionService:
         return self._model
 
     async def _prompt(self, question: Question) -> Asked:
-        settings, around = self._settings.prompt, question.around
-        language, path = question.language, question.path
-        chunks = await self._context.chunks(around.before, around.after, path, language)
+        room = self._settings.engine.context_tokens - self._settings.completion.max_tokens
+        settings = fitted(self._settings.prompt, room)
+        language, path, around = question.language, question.path, question.around
+        chunks = await self._context.chunks(
+            around.before, around.after, path, language, question.edited
+        )
+        reach = max(settings.prefix_tokens, settings.suffix_tokens) * MAX_BYTES_PER_TOKEN
+        before, after = without_secrets(around.before, around.after, reach)
         planned = outline(
-            around.before,
-            around.after,
-            path=path,
-            language=language,
-            chunks=chunks,
-            settings=settings,
+            before, after, path=path, language=language, chunks=chunks, settings=settings
         )
         ids = await self._encode(planned, question.weights.model)
         prompt = assemble(planned, ids, question.route.fim, settings)
-        return Asked(prompt=prompt, chunks=tuple(chunks))
+        return Asked(prompt=prompt, chunks=tuple(chunks), masked=before != around.before)
 
     async def _encode(self, planned: Outline, model: Path) -> list[list[int]]:
         texts = planned.texts()

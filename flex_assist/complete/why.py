@@ -45,6 +45,8 @@ def _prompt(completion: Completion, made: Explanation) -> Iterator[str]:
         f"prompt: {completion.prompt_tokens} tokens ({parts}); "
         f"{completion.reused_tokens} of them were computed before"
     )
+    if made.masked:
+        yield "  a secret near the cursor was masked"
     for chunk in made.chunks:
         yield f"  {_chunk(chunk)}"
     yield (

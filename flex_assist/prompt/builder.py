@@ -15,7 +15,7 @@ Two steps, because tokenizing is the engine's work: ``outline`` says which texts
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from flex_assist.config import PromptSettings
@@ -77,6 +77,22 @@ def comment(language: Language | None, text: str) -> str:
         line = line.replace(language.comment_end, " ")
         return f"{language.line_comment} {line} {language.comment_end}"
     return f"{language.line_comment} {line}"
+
+
+def fitted(settings: PromptSettings, room: int) -> PromptSettings:
+    """The budgets, each in its proportion smaller where all together are more than ``room``.
+
+    Args:
+        room: Tokens that the context has for the prompt. What is not text of a budget, the path
+            above all, is taken off here.
+    """
+    room -= MAX_PATH_CHARACTERS // 2
+    names = ("prefix_tokens", "suffix_tokens", "retrieval_tokens")
+    budgets = {name: int(getattr(settings, name)) for name in names}
+    if sum(budgets.values()) <= room:
+        return settings
+    share = max(0.0, room / sum(budgets.values()))
+    return replace(settings, **{name: int(budget * share) for name, budget in budgets.items()})
 
 
 def outline(

@@ -3,20 +3,22 @@
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
+from flex_assist.complete.edits import EditedSpan, span
 from flex_assist.complete.region import at_cursor, first_language
 from flex_assist.complete.report import write_report
 from flex_assist.complete.request import Completion, CompletionRequest
 from flex_assist.complete.root import adapted_root, find_root
-from flex_assist.config import CompletionSettings, Settings
+from flex_assist.config import Settings
 from flex_assist.errors import Cancelled, FlexAssistError
 from flex_assist.locations import Locations
 from flex_lsp import promotion, settings
 from flex_lsp.document import Document, Edit, file_path, opened
+from flex_lsp.edits import EditedLines
 from flex_lsp.history import History, Outcome, Record, Surface
 from flex_lsp.line_index import Encoding
 from flex_lsp.scheduling import Newest, Superseded
@@ -72,6 +74,7 @@ class Session:
         self._services = Services(backend, self._load_settings)
         self._newest = Newest()
         self._documents: dict[str, Document] = {}
+        self._edited = EditedLines()
         self._reported: set[str] = set()
         self._background: set[asyncio.Task[None]] = set()
 
@@ -112,7 +115,9 @@ class Session:
         if document is None:
             logger.warning("a change of a document that is not open was ignored")
             return
+        edits = list(edits)
         changed = document.edited(edits, version, self.encoding)
+        self._edited.note(changed, edits)
         self._documents[uri] = changed
         if changed.text != document.text:
             self._newest.supersede(uri)
@@ -120,6 +125,7 @@ class Session:
     def close_document(self, uri: str) -> None:
         """A document is closed."""
         self._documents.pop(uri, None)
+        self._edited.forget(uri)
         self._newest.supersede(uri)
 
     def document(self, uri: str) -> Document | None:
@@ -142,7 +148,7 @@ class Session:
         if off is not None:
             self._record(identity, query, "off", note=off)
             return Suggestion(identity=identity, text="")
-        request, key = _request(query, path, completion), (query.document.uri, query.surface)
+        request, key = self._request(query), (query.document.uri, query.surface)
         if (known := self._recall(root, request)) is not None:
             # No waiting for more keys: it costs nothing.
             self._newest.stop(key)
@@ -203,15 +209,37 @@ class Session:
         completion: Completion | None = None, note: str = "",
     ) -> None:  # fmt: skip
         line, character = query.position
-        root, path = self._place(query.document.uri)
-        request = _request(query, path, self._services.settings(root).completion)
+        root, _ = self._place(query.document.uri)
         self.history.add(
             Record(
                 identity=identity, uri=query.document.uri, line=line, character=character,
                 surface=query.surface, outcome=outcome, completion=completion, note=note,
-                asked_at=time.time(), request=request, root=root,
+                asked_at=time.time(), request=self._request(query), root=root,
             )
         )  # fmt: skip
+
+    def _request(self, query: Query) -> CompletionRequest:
+        root, path = self._place(query.document.uri)
+        completion = self._services.settings(root).completion
+        return CompletionRequest(
+            before=query.before,
+            after=query.after,
+            path=path,
+            language_id=query.document.language_id,
+            trigger="invoked" if query.invoked else "automatic",
+            first_answer_ms=completion.first_answer_ms or None,
+            edited=tuple(self._edited_elsewhere(query.document.uri, root)),
+        )
+
+    def _edited_elsewhere(self, uri: str, root: Path | None) -> Iterator[EditedSpan]:
+        """Spans edited last in other documents of the same repository."""
+        for other, lines in self._edited.newest() if root is not None else ():
+            place, path = self._place(other)
+            if other == uri or place != root or path is None:
+                continue
+            found = span(path, self._documents[other].text, lines.first, lines.last)
+            if found is not None:
+                yield found
 
     # --- what was asked before --------------------------------------------------------------
 
@@ -341,14 +369,3 @@ class Session:
         if message not in self._reported:
             self._reported.add(message)
             self.board.warn(message)
-
-
-def _request(query: Query, path: str | None, completion: CompletionSettings) -> CompletionRequest:
-    return CompletionRequest(
-        before=query.before,
-        after=query.after,
-        path=path,
-        language_id=query.document.language_id,
-        trigger="invoked" if query.invoked else "automatic",
-        first_answer_ms=completion.first_answer_ms or None,
-    )

@@ -272,3 +272,29 @@ async def test_a_fault_of_ours_is_noted_without_its_words(session: Session, mode
     record = session.history.last()
     assert record is not None
     assert record.note == "a fault of ours, KeyError: see the server's log"
+
+
+async def test_what_was_edited_elsewhere_is_told(
+    session: Session, model: Model, tmp_path: Path
+) -> None:
+    session.configure(None, Encoding.UTF8, [tmp_path])
+    uris = {name: (tmp_path / f"{name}.py").as_uri() for name in ("one", "two", "key")}
+    outside = Path("/elsewhere/x.py").as_uri()
+    for uri in (*uris.values(), outside):
+        session.open(uri, "python", 1, "a = 1\nb = 2\n")
+    for uri in (outside, uris["key"], uris["two"]):
+        session.change(uri, 2, [Edit(text="c = 3\n", start=(1, 0), end=(1, 0))])
+    secret = "password = 'vK2x9mQz7LpR'"
+    session.change(uris["key"], 3, [Edit(text=secret, start=(0, 0), end=(0, 0))])
+    session.change(uris["one"], 2, [Edit(text="d", start=(0, 0), end=(0, 0))])
+    await ask(session, uris["one"])
+    (told,) = model.asked[-1].edited
+    assert (told.path, told.first_line, told.text) == ("two.py", 1, "a = 1\nc = 3\nb = 2")
+    await ask(session, uris["two"])
+    (told,) = model.asked[-1].edited
+    assert (told.path, told.text) == ("one.py", "da = 1\nb = 2")
+    session.close_document(uris["one"])
+    await ask(session, uris["two"])
+    assert model.asked[-1].edited == ()
+    await ask(session, outside)
+    assert model.asked[-1].edited == ()

@@ -87,6 +87,7 @@ class PromptSettings:
         256, "tokens of code from other files; 0 turns it off", low=0, high=32768, repository=True
     )
     retrieval_chunks: int = setting(3, "pieces of other files", low=0, high=32, repository=True)
+    edited_spans: int = setting(1, "pieces of other files that were edited last", low=0, high=8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

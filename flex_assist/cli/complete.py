@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from flex_assist import config, language
-from flex_assist.cli.output import JSON_HELP, print_json
+from flex_assist.cli.output import JSON_HELP, print_json, say
+from flex_assist.complete import why
 from flex_assist.complete.request import Completion, CompletionRequest
 from flex_assist.complete.root import find_root
 from flex_assist.errors import ConfigError, DataError
@@ -28,6 +29,9 @@ def command(
     adapter: Annotated[str, typer.Option(help="auto, none, or the name of an adapter")] = "auto",
     stdin: Annotated[
         bool, typer.Option("--stdin", help="read the text from standard input, not from PATH")
+    ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="also tell why: prompt, files, adapter, filters, time")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
 ) -> None:
@@ -48,9 +52,12 @@ def command(
     )
     completion = asyncio.run(_complete(request, path))
     if as_json:
-        print_json(as_dict(completion))
-    else:
-        print(completion.text)
+        told = {"explanation": why.as_data(completion)} if explain else {}
+        print_json(as_dict(completion) | told)
+        return
+    print(completion.text)
+    if explain:
+        say("\n".join(why.lines(completion)))
 
 
 def as_dict(completion: Completion) -> dict[str, object]:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flex_assist.complete.request import Completion, Source
-from flex_assist.complete.trim import CLOSERS, OPENERS, QUOTES, Surroundings, trim
+from flex_assist.complete.surroundings import CLOSERS, OPENERS, QUOTES, Surroundings
+from flex_assist.complete.trim import trim
 from flex_assist.engine.protocol import Weights
 from flex_assist.models.fim import FimTokens
 

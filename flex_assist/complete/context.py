@@ -1,6 +1,7 @@
 """What the repository adds to a prompt: pieces of its other files."""
 
 import asyncio
+import itertools
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from flex_assist.adapters import left_out
+from flex_assist.complete import edits
+from flex_assist.complete.edits import EditedSpan
 from flex_assist.config import Settings
 from flex_assist.errors import DataError
 from flex_assist.language import Language
@@ -103,9 +106,18 @@ class RepositoryContext:
         self._line = None
 
     async def chunks(
-        self, before: str, after: str, path: str | None, language: Language | None
+        self,
+        before: str,
+        after: str,
+        path: str | None,
+        language: Language | None,
+        edited: Sequence[EditedSpan] = (),
     ) -> "list[Chunk]":
-        """Pieces of other files that fit the cursor; none while the index is being built."""
+        """Pieces of other files that fit the cursor; none while the index is being built.
+
+        Args:
+            edited: Spans that were edited last; the newest of them come behind the others.
+        """
         if self._index is None:
             if self._wanted() and self._loading is None:
                 self._loading = asyncio.create_task(self._build())
@@ -119,7 +131,8 @@ class RepositoryContext:
             found = self._index.search(before, after, path=path, language=name, count=count)
             chosen = self._steady(place, before.count("\n"), found)
             self._line = (place, hash(above), chosen)
-        return list(self._line[2])
+        known = edits.pieces(edited, self._index, path=path, language=name)
+        return [*self._line[2], *itertools.islice(known, self._settings.prompt.edited_spans)]
 
     def _steady(self, place: "_Place", line: int, found: "list[Chunk]") -> "list[Chunk]":
         """The pieces that a place has, while they still fit well.

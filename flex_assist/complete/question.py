@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 
 from flex_assist.adapters.router import Route
 from flex_assist.complete.cache import Place
-from flex_assist.complete.trim import Surroundings, finished_early, several_lines
+from flex_assist.complete.edits import EditedSpan
+from flex_assist.complete.surroundings import Surroundings, several_lines
+from flex_assist.complete.trim import finished_early
 from flex_assist.engine.protocol import Weights
 from flex_assist.language import Language
 
@@ -31,6 +33,7 @@ class Question:
         place: Where its answer is kept; None where the files that answer cannot be looked at.
         started: When the request came, by ``time.perf_counter``.
         first_answer_ms: From then on the beginning of an answer is enough; None waits for its end.
+        edited: Spans that were edited in other files, the newest first.
     """
 
     around: Surroundings
@@ -43,6 +46,7 @@ class Question:
     place: Place | None
     started: float
     first_answer_ms: float | None = None
+    edited: tuple[EditedSpan, ...] = ()
 
     @property
     def several(self) -> bool:

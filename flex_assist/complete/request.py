@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from flex_assist.complete.edits import EditedSpan
+from flex_assist.complete.explanation import Explanation
 from flex_assist.engine.protocol import Form
 
 # Where an answer comes from: computed for this request; known from an earlier one, as typing agreed
@@ -24,6 +26,8 @@ class CompletionRequest:
         trigger: ``automatic`` while typing, ``invoked`` when asked for by hand.
         first_answer_ms: After so long the beginning of an answer is enough; the rest is computed on
             and is there at the next key. None waits for all of it.
+        edited: Spans that were edited in other files, the newest first.
+        fresh: Ask the model even where the answer is known.
     """
 
     before: str
@@ -33,6 +37,8 @@ class CompletionRequest:
     adapter: str = "auto"
     trigger: Literal["automatic", "invoked"] = "automatic"
     first_answer_ms: float | None = None
+    edited: tuple[EditedSpan, ...] = ()
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +53,7 @@ class Completion:
             has no tokens.
         timings_ms: context, queue, prefill, decode, trim, total.
         notes: What the filters did, in their order, e.g. ``"cut at the suffix"``.
+        explanation: What it was made of; None where no model was asked.
     """
 
     text: str
@@ -60,3 +67,4 @@ class Completion:
     reused_tokens: int = 0
     completion_tokens: int = 0
     notes: tuple[str, ...] = ()
+    explanation: Explanation | None = None

@@ -11,10 +11,13 @@ from flex_assist.adapters.router import BASE, Route, Router, Routes
 from flex_assist.complete.ahead import Ahead
 from flex_assist.complete.cache import CompletionCache, Place, files_of
 from flex_assist.complete.context import RepositoryContext
+from flex_assist.complete.explanation import Asked, explanation
+from flex_assist.complete.private import without_secrets
 from flex_assist.complete.question import Clock, Question
 from flex_assist.complete.region import Region, at_cursor
 from flex_assist.complete.request import Completion, CompletionRequest
-from flex_assist.complete.trim import Surroundings, trim
+from flex_assist.complete.surroundings import Surroundings
+from flex_assist.complete.trim import trim
 from flex_assist.complete.writing import Writing
 from flex_assist.config import Settings
 from flex_assist.engine.prefix import shared
@@ -22,7 +25,7 @@ from flex_assist.engine.protocol import Engine, GenerateRequest, TextPiece, Weig
 from flex_assist.errors import FlexAssistError, ModelError
 from flex_assist.locations import Locations
 from flex_assist.models import store
-from flex_assist.prompt.builder import Outline, Prompt, assemble, outline
+from flex_assist.prompt.builder import MAX_BYTES_PER_TOKEN, Outline, assemble, fitted, outline
 
 ENCODED_TEXTS_KEPT = 4096
 # Fewer new tokens are read while the answer is waited for.
@@ -77,7 +80,9 @@ class CompletionService:
         return await self._routed(
             _name(region),
             request.adapter,
-            lambda route: self._complete(self._question(request, region, route, model, started)),
+            lambda route: self._complete(
+                self._question(request, region, route, model, started), request.fresh
+            ),
         )
 
     def recall(self, request: CompletionRequest) -> Completion | None:
@@ -106,14 +111,15 @@ class CompletionService:
             region, model = self._region(request), await self._base()
             route = self._router.route(_name(region), request.adapter)
             question = self._question(request, region, route, model, time.perf_counter())
-            tokens = (await self._prompt(question)).tokens
+            asked = await self._prompt(question)
+            tokens = asked.prompt.tokens
             weights, document, read = self._asked or (None, "", ())
             if (weights, document) != (question.weights, self._document(question)):
                 read = ()
             if len(tokens) - shared(read, tokens) < LEAST_PREPARED_TOKENS:
                 return
             generate = self._request(question, tokens, ahead=True, max_tokens=1)
-            writing = Writing(self._engine.generate(generate), len(tokens))
+            writing = Writing(self._engine.generate(generate), len(tokens), asked)
             try:
                 await writing.run(question.is_finished)
             finally:
@@ -141,14 +147,14 @@ class CompletionService:
     def _question(
         self, request: CompletionRequest, region: Region, route: Route, model: Path, started: float
     ) -> Question:
-        around = Surroundings(before=region.before, after=region.after)
+        around = Surroundings(before=region.before, after=region.after, language=_name(region))
         weights, path = route.weights(model), self._context.relative(request.path)
         files = files_of(weights)
         place = None
         if files is not None:
             place = Place(
                 weights=weights, files=files, fim=route.fim, language=_name(region), path=path,
-                stops=region.stops, context=self._context.version,
+                stops=region.stops, context=(self._context.version, request.edited),
             )  # fmt: skip
         return Question(
             around=around,
@@ -161,6 +167,7 @@ class CompletionService:
             place=place,
             started=started,
             first_answer_ms=request.first_answer_ms,
+            edited=request.edited,
         )
 
     def _recall(self, question: Question) -> Completion | None:
@@ -174,8 +181,8 @@ class CompletionService:
         self._go_on(question, found)
         return _finish(found, question, Clock(question.started))
 
-    async def _complete(self, question: Question) -> Completion:
-        if (known := self._recall(question)) is not None:
+    async def _complete(self, question: Question, fresh: bool) -> Completion:
+        if not fresh and (known := self._recall(question)) is not None:
             return known
         self._stop_what_nobody_waits_for()
         clock = Clock(question.started)
@@ -238,11 +245,10 @@ class CompletionService:
 
     async def _ask(self, question: Question, clock: Clock, ahead: bool = False) -> Writing:
         with clock.stage("context"):
-            prompt = await self._prompt(question)
-        generate = self._request(
-            question, prompt.tokens, ahead, self._settings.completion.max_tokens
-        )
-        return Writing(self._engine.generate(generate), len(prompt.tokens))
+            asked = await self._prompt(question)
+        tokens = asked.prompt.tokens
+        generate = self._request(question, tokens, ahead, self._settings.completion.max_tokens)
+        return Writing(self._engine.generate(generate), len(tokens), asked)
 
     def _request(
         self, question: Question, tokens: tuple[int, ...], ahead: bool, max_tokens: int
@@ -272,6 +278,9 @@ class CompletionService:
             shown, notes = trim(
                 text, question.around, several=question.several, ended_by=finished.reason
             )
+        explained = explanation(
+            writing.asked, written=text, ended_by=finished.reason, shown=shown, notes=notes
+        )
         clock.add(queue=finished.queue_ms, prefill=finished.prefill_ms, decode=finished.decode_ms)
         return Completion(
             text=shown,
@@ -283,6 +292,7 @@ class CompletionService:
             reused_tokens=finished.reused_tokens,
             completion_tokens=finished.completion_tokens,
             notes=notes if whole else (*notes, BEGUN),
+            explanation=explained,
         )
 
     async def warm(self, language: str | None, adapter: str = "auto") -> None:
@@ -319,20 +329,21 @@ class CompletionService:
             self._model = await asyncio.to_thread(store.serving_path, base, self._locations)
         return self._model
 
-    async def _prompt(self, question: Question) -> Prompt:
-        settings, around = self._settings.prompt, question.around
-        language, path = question.language, question.path
-        chunks = await self._context.chunks(around.before, around.after, path, language)
+    async def _prompt(self, question: Question) -> Asked:
+        room = self._settings.engine.context_tokens - self._settings.completion.max_tokens
+        settings = fitted(self._settings.prompt, room)
+        language, path, around = question.language, question.path, question.around
+        chunks = await self._context.chunks(
+            around.before, around.after, path, language, question.edited
+        )
+        reach = max(settings.prefix_tokens, settings.suffix_tokens) * MAX_BYTES_PER_TOKEN
+        before, after = without_secrets(around.before, around.after, reach)
         planned = outline(
-            around.before,
-            around.after,
-            path=path,
-            language=language,
-            chunks=chunks,
-            settings=settings,
+            before, after, path=path, language=language, chunks=chunks, settings=settings
         )
         ids = await self._encode(planned, question.weights.model)
-        return assemble(planned, ids, question.route.fim, settings)
+        prompt = assemble(planned, ids, question.route.fim, settings)
+        return Asked(prompt=prompt, chunks=tuple(chunks), masked=before != around.before)
 
     async def _encode(self, planned: Outline, model: Path) -> list[list[int]]:
         texts = planned.texts()

@@ -4,24 +4,49 @@ A filter takes the text and the cursor's surroundings and gives text that is no 
 one did is noted, so that a completion can be explained.
 """
 
+import itertools
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-OPENERS = {"(": ")", "[": "]", "{": "}"}
-CLOSERS = frozenset(OPENERS.values())
-BLOCK_OPENING = re.compile(r"([:{(\[]|=>|->|\bdo|\bthen|\belse)\s*$")
+from flex_assist.complete.surroundings import (
+    CLOSERS,
+    OPENERS,
+    Surroundings,
+    balance,
+    indentation_of,
+    step,
+)
+from flex_assist.complete.syntax import without_broken_end
+
 # A run of more equal lines than this is a loop of the model, not code.
 MOST_EQUAL_LINES = 3
 # Lines up to this long (``}``, ``fi``, ``end``) stand everywhere: alone they show no repetition.
 SHORT_LINE = 4
-# How far back brackets are counted; what was opened earlier does not end on the cursor's line.
-LINES_COUNTED = 40
-# Strings on one line, whose brackets do not count.
-STRING = re.compile(r"\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'")
+# A block of so many lines that comes so often is a loop, too.
+MOST_BLOCK_LINES = 8
+MOST_EQUAL_BLOCKS = 3
+# Where a round bracket may be closed that nobody opened: `case` in a shell.
+UNBALANCED = frozenset({"shell"})
+# What of the text right of the cursor says enough to be recognised in the middle of the answer.
+TELLING_CHARACTERS = 4
 OPENING_WORD = re.compile(r"\b(do|then|else)\s*$")
 CLOSING_WORD = re.compile(r"\s*(end|fi|done)\b")
-QUOTES = frozenset("\"'`")
+# At a lower column, and yet of the block around them.
+OUTDENTED = {
+    **dict.fromkeys(
+        ("c", "cpp", "csharp", "java", "javascript", "typescript", "tsx", "go", "php"),
+        re.compile(
+            r"\s*(?:case\b.*|default\s*|(?:public|private|protected|signals|slots)\b[\w\s]*)(?::|->)"
+        ),
+    ),
+}
+DIRECTIVE = re.compile(
+    r"#\s*(?:if|ifdef|ifndef|elif|else|endif|define|undef|pragma|region|endregion)\b"
+)
+DIRECTED = frozenset({"c", "cpp", "csharp"})
+# The white space that a line starts with; the first line goes on from the cursor.
+LEAD = re.compile(r"(?<=\n)[ \t]+")
+SPACES_OF_A_TAB = 4
 # A carriage return too many is one that the model made up.
 LINE_END = re.compile(r"\r+\n")
 # What tells that a text of several lines came to an end of its own.
@@ -30,77 +55,25 @@ DEDENTED = "cut at the end of the block"
 REACHED = "cut at the text below"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """The text around the cursor, in LF line ends."""
-
-    before: str
-    after: str
-
-    @property
-    def line_before(self) -> str:
-        """The cursor's line up to the cursor."""
-        return self.before.rpartition("\n")[2]
-
-    @property
-    def line_after(self) -> str:
-        """The cursor's line from the cursor on."""
-        return self.after.partition("\n")[0]
-
-    @property
-    def indentation(self) -> int:
-        """Columns of white space at the start of the cursor's line."""
-        return _indentation(self.line_before) if self.line_before else 0
-
-    @property
-    def opens_block(self) -> bool:
-        """True right after something whose body goes on the following lines."""
-        return bool(BLOCK_OPENING.search(self.last_line))
-
-    @property
-    def has_body_below(self) -> bool:
-        """True where the next line is indented deeper: the body of the cursor's line is there."""
-        below = self.after.partition("\n")[2].partition("\n")[0]
-        return bool(self.line_before and below.strip() and _indentation(below) > self.indentation)
-
-    @property
-    def last_line(self) -> str:
-        """The last line before the cursor that says something."""
-        return next((line for line in reversed(self.before.split("\n")) if line.strip()), "")
-
-    @property
-    def open_brackets(self) -> int:
-        """Brackets opened before the cursor that nothing on the cursor's line closes."""
-        depth = 0
-        for letter in _without_strings("\n".join(self.before.split("\n")[-LINES_COUNTED:])):
-            depth = max(0, depth + _step(letter))
-        return max(0, depth - max(0, -_open_brackets(self.line_after)))
-
-
-def several_lines(around: Surroundings, knows_end: bool) -> bool:
-    """Whether a completion here may have more than one line.
-
-    Args:
-        knows_end: The model was taught where a middle ends, so that it can be trusted at the start
-            of a line; otherwise only a block that was just opened is filled.
-    """
-    if around.line_after.strip() and not set(around.line_after.strip()) <= CLOSERS | set(";,:"):
-        return False
-    if around.has_body_below:
-        return False
-    if around.line_before.strip():
-        return around.opens_block and not around.line_after.strip()
-    return knows_end or around.opens_block
-
-
 def finished_early(text: str, around: Surroundings, several: bool) -> bool:
     """True once nothing that may still come could be shown: the engine can stop."""
     if not several:
         return "\n" in text
+    text, _ = fit_indentation(text, around)
     # A line that may still grow is not yet equal to another.
     whole = text.rpartition("\n")[0]
     cuts = (cut_at_closed_bracket(text, around), cut_at_dedent(text, around))
     return any(note for _, note in (*cuts, cut_loops(whole, around)))
+
+
+def fit_indentation(text: str, around: Surroundings) -> tuple[str, str]:
+    """Indent the lines as the file is indented: with tabs, or with spaces."""
+    unit = around.indented_by
+    if not unit or "\n" not in text:
+        return text, ""
+    other, own = (" " * SPACES_OF_A_TAB, unit) if unit == "\t" else ("\t", unit)
+    fitted = LEAD.sub(lambda found: found[0].replace(other, own), text)
+    return (fitted, "indented as the file is") if fitted != text else (text, "")
 
 
 Filter = Callable[[str, Surroundings], tuple[str, str]]
@@ -117,10 +90,11 @@ def cut_to_statement(text: str, around: Surroundings) -> tuple[str, str]:
     lines = text.split("\n")
     if len(lines) == 1:
         return text, ""
-    limit = around.indentation if around.line_before else _indentation(lines[0])
+    limit = around.indentation if around.line_before else indentation_of(lines[0])
     for at, line in enumerate(lines[1:], start=1):
-        ended = line.strip() and _indentation(line) <= limit and not CLOSING_WORD.match(line)
-        if ended and _open_brackets("\n".join(lines[:at])) <= 0 and line.strip()[0] not in CLOSERS:
+        ended = line.strip() and indentation_of(line) <= limit and not CLOSING_WORD.match(line)
+        open_brackets = balance(around.masked("\n".join(lines[:at])))
+        if ended and open_brackets <= 0 and line.strip()[0] not in CLOSERS:
             return "\n".join(lines[:at]).rstrip(), "cut to one statement"
     return lines[0].rstrip(), "cut to one line"
 
@@ -131,11 +105,16 @@ def cut_at_dedent(text: str, around: Surroundings) -> tuple[str, str]:
     limit = around.indentation
     if not around.line_before:
         # The text brings the indentation itself.
-        limit = _indentation(next((line for line in lines if line.strip()), ""))
+        limit = indentation_of(next((line for line in lines if line.strip()), ""))
     elif around.line_before.strip() and around.opens_block:
         limit += 1
-    for at, line in enumerate(lines[1:], start=1):
-        if line.strip() and _leaves(line, lines[:at], limit, around):
+    code = around.masked(text)
+    begins = itertools.accumulate(len(line) + 1 for line in lines)
+    for at, (line, begin) in enumerate(zip(lines[1:], begins, strict=False), start=1):
+        # A line of a string or comment may stand anywhere.
+        if not line.strip() or code[begin - 1] != "\n":
+            continue
+        if _leaves(line, lines[:at], balance(code[:begin]), limit, around):
             return "\n".join(lines[:at]).rstrip(), DEDENTED
     return text, ""
 
@@ -144,34 +123,44 @@ def cut_at_closed_bracket(text: str, around: Surroundings) -> tuple[str, str]:
     """End with the line that closes the bracket right before the cursor."""
     if not around.line_before.rstrip().endswith(tuple(OPENERS)):
         return text, ""
-    lines, depth = text.split("\n"), 1
-    for at, line in enumerate(lines[:-1], start=1):
-        depth += _open_brackets(line)
-        if depth <= 0:
-            return "\n".join(lines[:at]), CLOSED
+    code, depth = around.masked(text), 1
+    for at, letter in enumerate(code):
+        depth += step(letter)
+        if letter == "\n" and depth <= 0:
+            return text[:at], CLOSED
     return text, ""
 
 
-def _leaves(line: str, earlier: list[str], limit: int, around: Surroundings) -> bool:
-    if _indentation(line) >= limit:
+def _leaves(line: str, earlier: list[str], depth: int, limit: int, around: Surroundings) -> bool:
+    if indentation_of(line) >= limit:
+        return False
+    if around.language in DIRECTED and DIRECTIVE.match(line):
+        return False
+    outdented = OUTDENTED.get(around.language or "")
+    opener = indentation_of(around.last_line)
+    if outdented and outdented.match(line) and indentation_of(line) >= min(opener, limit - 1):
         return False
     # What closes the block that was just opened still belongs to the text.
     if CLOSING_WORD.match(line):
-        closed = any(CLOSING_WORD.match(one) and _indentation(one) < limit for one in earlier)
+        closed = any(CLOSING_WORD.match(one) and indentation_of(one) < limit for one in earlier)
         return closed or not OPENING_WORD.search(around.last_line)
     opened = around.last_line.rstrip().endswith(tuple(OPENERS))
-    balance = _open_brackets("\n".join(earlier)) + (1 if opened else 0)
-    return not (line.strip()[0] in CLOSERS and balance > 0)
+    return not (line.strip()[0] in CLOSERS and depth + (1 if opened else 0) > 0)
 
 
 def cut_loops(text: str, around: Surroundings) -> tuple[str, str]:
     """End before the model repeats itself: the same line, indentation and all, over and over."""
     lines = text.split("\n")
     whole = [(around.line_before + lines[0]).rstrip(), *(line.rstrip() for line in lines[1:])]
-    for at in range(MOST_EQUAL_LINES, len(lines)):
-        block = set(whole[at - MOST_EQUAL_LINES : at + 1])
-        if len(block) == 1 and block != {""}:
-            return "\n".join(lines[: at - MOST_EQUAL_LINES + 1]), "cut at a repetition"
+    for end in range(1, len(lines) + 1):
+        for size in range(1, MOST_BLOCK_LINES + 1):
+            times = MOST_EQUAL_LINES + 1 if size == 1 else MOST_EQUAL_BLOCKS
+            first = end - size * times
+            if first < 0:
+                break
+            block = whole[first : first + size]
+            if any(block) and block * times == whole[first:end]:
+                return "\n".join(lines[: first + size]), "cut at a repetition"
     return text, ""
 
 
@@ -188,7 +177,20 @@ def cut_at_following_lines(text: str, around: Surroundings) -> tuple[str, str]:
         own = around.line_before + line if at == 0 else line
         if _says_the_same(own, below, lines[at + 1 :]):
             return "\n".join(lines[:at]).rstrip(), REACHED
-    return text, ""
+    kept = len(lines) - _overlap(lines, around)
+    return ("\n".join(lines[:kept]).rstrip(), REACHED) if kept < len(lines) else (text, "")
+
+
+def _overlap(lines: Sequence[str], around: Surroundings) -> int:
+    """How many lines at the end are those that stand below, each at its column."""
+    below = [line.rstrip() for line in around.after.split("\n")[1:40] if line.strip()]
+    first = 1 if around.line_before.strip() else 0
+    for at in range(first, len(lines)):
+        own = around.line_before + lines[at] if at == 0 else lines[at]
+        said = [line.rstrip() for line in (own, *lines[at + 1 :]) if line.strip()]
+        if lines[at].strip() and said == below[: len(said)] and len("".join(said)) > SHORT_LINE:
+            return len(lines) - at
+    return 0
 
 
 def _says_the_same(line: str, below: str, rest: Sequence[str]) -> bool:
@@ -200,33 +202,67 @@ def _says_the_same(line: str, below: str, rest: Sequence[str]) -> bool:
 
 
 def drop_line_suffix(text: str, around: Surroundings) -> tuple[str, str]:
-    """Drop from the end what stands right of the cursor, and what would close it twice."""
+    """Drop what stands right of the cursor, and what would close it twice."""
     tail = around.line_after.strip()
     if not tail:
         return text, ""
     kept = text.rstrip()
-    brackets_only = set(tail) <= CLOSERS
-    if not brackets_only and (len(tail) > 1 or not tail.isalnum()):
+    if len(tail) >= TELLING_CHARACTERS and (at := kept.find(tail)) >= 0:
+        kept = kept[:at].rstrip()
+    if not set(tail) <= CLOSERS and (len(tail) > 1 or not tail.isalnum()):
         while kept.endswith(tail):
             kept = kept.removesuffix(tail).rstrip()
-    if tail[0] in QUOTES and _without_strings(around.line_before).count(tail[0]) % 2:
+    kept = _up_to_tail(kept, tail)
+    literal = around.literal
+    if literal is not None and literal.closing and literal.closing in around.line_after:
         # The cursor is in a string, and its end stands already there.
-        kept = re.split(rf"(?<!\\){tail[0]}", kept, maxsplit=1)[0]
+        kept = re.split(rf"(?<!\\){re.escape(literal.closing)}", kept, maxsplit=1)[0]
     if tail[0] in CLOSERS:
-        kept = _up_to_surplus(kept, around.open_brackets, tail[0])
+        kept = _up_to_surplus(kept, around.open_brackets, around, tail[0])
     if len(kept) == len(text.rstrip()):
         return text, ""
     return kept, "dropped what stands right of the cursor"
 
 
-def _up_to_surplus(text: str, spare: int, closer: str) -> str:
-    """End before the bracket that closes more than the text and ``spare`` others opened."""
-    depth = spare
-    for at, letter in enumerate(_without_strings(text)):
-        depth += _step(letter)
-        if depth < 0:
-            return text[:at] if letter == closer else text
+def _up_to_tail(text: str, tail: str) -> str:
+    """Without an end that is the beginning of what stands right of the cursor."""
+    if "\n" in text:
+        return text
+    for size in range(min(len(text), len(tail)), TELLING_CHARACTERS - 1, -1):
+        if text.endswith(tail[:size]):
+            return text[:-size].rstrip()
     return text
+
+
+def drop_surplus_closers(text: str, around: Surroundings) -> tuple[str, str]:
+    """End before a bracket that closes what the text below closes, or what nobody opened."""
+    spare = around.spare_brackets
+    if spare is None or around.language in UNBALANCED:
+        return text, ""
+    kept = _up_to_surplus(text, spare, around)
+    return (kept, "dropped a bracket too many") if len(kept) < len(text) else (text, "")
+
+
+def _up_to_surplus(text: str, spare: int, around: Surroundings, closer: str = "") -> str:
+    """End before the bracket that closes more than the text and ``spare`` others opened.
+
+    Args:
+        closer: Only where it is this one.
+    """
+    depth = spare
+    for at, letter in enumerate(around.masked(text)):
+        depth += step(letter)
+        if depth < 0:
+            return text[:at] if letter == closer or not closer else text
+    return text
+
+
+def drop_broken_end(text: str, around: Surroundings) -> tuple[str, str]:
+    """Drop last lines with which the text around does not parse any more."""
+    if around.literal is not None:
+        return text, ""
+    kept = without_broken_end(around.before, text, around.after, around.language)
+    return (kept, "dropped lines that do not parse") if kept != text else (text, "")
 
 
 def drop_unfinished_line(text: str, around: Surroundings) -> tuple[str, str]:
@@ -254,8 +290,11 @@ def trim(
     """
     blocks: list[Filter] = [cut_at_closed_bracket, cut_at_dedent, cut_loops]
     filters = blocks if several else [cut_to_line]
-    filters += [cut_at_following_lines, drop_line_suffix, drop_trailing_space]
+    filters += [cut_at_following_lines, drop_line_suffix, drop_surplus_closers]
+    filters += [drop_trailing_space, *([drop_broken_end] if several else [])]
     text, notes = LINE_END.sub("\n", text), dict[str, None]()
+    text, note = fit_indentation(text, around)
+    notes[note] = None
     if several and ended_by == "length":
         text, note = drop_unfinished_line(text, around)
         notes[note] = None
@@ -280,20 +319,3 @@ def _filtered(
             text, note = each(text, around)
             notes[note] = None
     return text
-
-
-def _indentation(line: str) -> int:
-    return len(line) - len(line.lstrip(" \t"))
-
-
-def _open_brackets(text: str) -> int:
-    return sum(_step(letter) for letter in _without_strings(text))
-
-
-def _step(letter: str) -> int:
-    return 1 if letter in OPENERS else -1 if letter in CLOSERS else 0
-
-
-def _without_strings(text: str) -> str:
-    """The same length, with nothing but fillers in strings."""
-    return STRING.sub(lambda found: "_" * len(found[0]), text)

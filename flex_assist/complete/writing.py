@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncGenerator, Callable
 
+from flex_assist.complete.explanation import Asked
 from flex_assist.engine.protocol import Finished, Piece
 
 Check = Callable[[str], bool]
@@ -14,9 +15,16 @@ class Writing:
     Args:
         stream: Of ``protocol.Engine.generate``. Closing it is what tells the engine to stop.
         prompt_tokens: What it was asked with.
+        asked: What the prompt is made of, for the explanation.
     """
 
-    def __init__(self, stream: AsyncGenerator[Piece | Finished, None], prompt_tokens: int) -> None:
+    def __init__(
+        self,
+        stream: AsyncGenerator[Piece | Finished, None],
+        prompt_tokens: int,
+        asked: Asked | None = None,
+    ) -> None:
+        self.asked = asked
         self._stream = stream
         self._prompt_tokens = prompt_tokens
         self._started = time.perf_counter()

@@ -15,7 +15,7 @@ Two steps, because tokenizing is the engine's work: ``outline`` says which texts
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from flex_assist.config import PromptSettings
@@ -56,12 +56,14 @@ class Prompt:
 
     Attributes:
         parts: Name and number of tokens of each part, in order, e.g. ``("suffix", 128)``.
+        chunk_tokens: Tokens of each of the outline's chunks; 0 where one did not fit.
         answer_tokens: How many of the last tokens hold the answer (training only). Its first
             token may begin in the text before it.
     """
 
     tokens: tuple[int, ...]
     parts: tuple[tuple[str, int], ...]
+    chunk_tokens: tuple[int, ...] = ()
     answer_tokens: int = 0
 
 
@@ -75,6 +77,22 @@ def comment(language: Language | None, text: str) -> str:
         line = line.replace(language.comment_end, " ")
         return f"{language.line_comment} {line} {language.comment_end}"
     return f"{language.line_comment} {line}"
+
+
+def fitted(settings: PromptSettings, room: int) -> PromptSettings:
+    """The budgets, each in its proportion smaller where all together are more than ``room``.
+
+    Args:
+        room: Tokens that the context has for the prompt. What is not text of a budget, the path
+            above all, is taken off here.
+    """
+    room -= MAX_PATH_CHARACTERS // 2
+    names = ("prefix_tokens", "suffix_tokens", "retrieval_tokens")
+    budgets = {name: int(getattr(settings, name)) for name in names}
+    if sum(budgets.values()) <= room:
+        return settings
+    share = max(0.0, room / sum(budgets.values()))
+    return replace(settings, **{name: int(budget * share) for name, budget in budgets.items()})
 
 
 def outline(
@@ -116,13 +134,14 @@ def assemble(
         before = prefix[: len(prefix) - (len(blocks[-1]) - cut)]
         answer = len(joined) - _common(joined, blocks[-1])
         prefix = before + joined[cut:]
-    parts = [("retrieval", chunks)]
+    parts = [("retrieval", [token for chunk in chunks for token in chunk])]
     if fim is not None:
         parts += [("suffix", [fim.suffix_id, *suffix]), ("start", [fim.prefix_id])]
     parts += [("path", header), ("prefix", prefix)]
     return Prompt(
         tokens=tuple(token for _, part in parts for token in part),
         parts=tuple((name, len(part)) for name, part in parts),
+        chunk_tokens=tuple(map(len, chunks)),
         answer_tokens=answer,
     )
 
@@ -170,11 +189,12 @@ def _cut(size: int, room: int, budget: int) -> int:
     return -(-max(0, size - room) // step) * step
 
 
-def _first_that_fit(parts: Sequence[Sequence[int]], budget: int) -> list[int]:
-    chosen: list[int] = []
+def _first_that_fit(parts: Sequence[Sequence[int]], budget: int) -> list[Sequence[int]]:
+    """The parts, with nothing in place of those that do not fit what is left."""
+    chosen: list[Sequence[int]] = []
     for part in parts:
-        if len(chosen) + len(part) <= budget:
-            chosen.extend(part)
+        fits = sum(map(len, chosen)) + len(part) <= budget
+        chosen.append(part if fits else ())
     return chosen
 
 

@@ -91,6 +91,7 @@ class RepositoryIndex:
         ids = [self._learn(words(chunk.text)) for chunk in self._chunks]
         self._languages = np.array([chunk.language for chunk in self._chunks])
         self._paths = np.array([chunk.path for chunk in self._chunks])
+        self._language_of = {source.path: source.language for source in kept}
         self._bm25: bm25s.BM25 | None = None
         if any(ids):
             self._bm25 = bm25s.BM25()
@@ -107,6 +108,10 @@ class RepositoryIndex:
 
     def __len__(self) -> int:
         return len(self._chunks)
+
+    def language_of(self, path: str) -> str | None:
+        """The language of a file; None if it is not in the index."""
+        return self._language_of.get(path)
 
     def search(
         self, before: str, after: str, *, path: str | None, language: str | None, count: int

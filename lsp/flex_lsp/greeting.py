@@ -15,7 +15,7 @@ from flex_lsp.settings import read_options
 from flex_lsp.streams import Streams
 
 SERVER_NAME = "flex-assist"
-COMMANDS = ("flex-assist.accepted", "flex-assist.why")
+COMMANDS = ("flex-assist.accepted", "flex-assist.again", "flex-assist.report", "flex-assist.why")
 TRIGGER_CHARACTERS = (".", "(", "[", "{", "=", ":", ",")
 _INCREMENTAL = 2
 

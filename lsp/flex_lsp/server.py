@@ -12,6 +12,7 @@ from flex_assist.locations import Locations
 from flex_lsp.greeting import SERVER_NAME, TRIGGER_CHARACTERS
 from flex_lsp.handlers import (
     accepted,
+    again,
     completion,
     did_change,
     did_change_configuration,
@@ -21,6 +22,7 @@ from flex_lsp.handlers import (
     initialize,
     initialized,
     inline_completion,
+    report,
     why,
 )
 from flex_lsp.protocol import StrictProtocol
@@ -92,6 +94,8 @@ def _wire(server: FlexServer) -> None:
         partial(did_change_configuration.handle, server.session, ask)
     )
     server.command(accepted.COMMAND)(accepted.command(server.session))
+    server.command(again.COMMAND)(again.command(server.session))
+    server.command(report.COMMAND)(report.command(server.session))
     server.command(why.COMMAND)(why.command(server.session))
 
 

@@ -2,19 +2,23 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable
-from dataclasses import dataclass
+import time
+from collections.abc import Coroutine, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
+from flex_assist.complete.edits import EditedSpan, span
 from flex_assist.complete.region import at_cursor, first_language
+from flex_assist.complete.report import write_report
 from flex_assist.complete.request import Completion, CompletionRequest
 from flex_assist.complete.root import adapted_root, find_root
-from flex_assist.config import CompletionSettings, Settings
+from flex_assist.config import Settings
 from flex_assist.errors import Cancelled, FlexAssistError
 from flex_assist.locations import Locations
 from flex_lsp import promotion, settings
 from flex_lsp.document import Document, Edit, file_path, opened
+from flex_lsp.edits import EditedLines
 from flex_lsp.history import History, Outcome, Record, Surface
 from flex_lsp.line_index import Encoding
 from flex_lsp.scheduling import Newest, Superseded
@@ -70,6 +74,7 @@ class Session:
         self._services = Services(backend, self._load_settings)
         self._newest = Newest()
         self._documents: dict[str, Document] = {}
+        self._edited = EditedLines()
         self._reported: set[str] = set()
         self._last: tuple[Path | None, CompletionRequest] | None = None
         self._background: set[asyncio.Task[None]] = set()
@@ -111,7 +116,9 @@ class Session:
         if document is None:
             logger.warning("a change of a document that is not open was ignored")
             return
+        edits = list(edits)
         changed = document.edited(edits, version, self.encoding)
+        self._edited.note(changed, edits)
         self._documents[uri] = changed
         if changed.text != document.text:
             self._newest.supersede(uri)
@@ -119,6 +126,7 @@ class Session:
     def close_document(self, uri: str) -> None:
         """A document is closed."""
         self._documents.pop(uri, None)
+        self._edited.forget(uri)
         self._newest.supersede(uri)
 
     def document(self, uri: str) -> Document | None:
@@ -141,7 +149,7 @@ class Session:
         if off is not None:
             self._record(identity, query, "off", note=off)
             return Suggestion(identity=identity, text="")
-        request, key = _request(query, path, completion), (query.document.uri, query.surface)
+        request, key = self._request(query), (query.document.uri, query.surface)
         if (known := self._recall(root, request)) is not None:
             # No waiting for more keys: it costs nothing.
             self._newest.stop(key)
@@ -187,7 +195,9 @@ class Session:
             # The dispatch boundary: a fault of ours must not reach the editor with every key.
             logger.exception("a completion failed")
             self.board.error(f"a completion failed: {type(error).__name__}: see the server's log")
-            self._record(identity, query, "failed", note=repr(error))
+            # Its own words may hold the text of a document.
+            note = f"a fault of ours, {type(error).__name__}: see the server's log"
+            self._record(identity, query, "failed", note=note)
             return Suggestion(identity=identity, text="")
         return self._answered(identity, query, completion)
 
@@ -203,12 +213,73 @@ class Session:
         completion: Completion | None = None, note: str = "",
     ) -> None:  # fmt: skip
         line, character = query.position
+        root, _ = self._place(query.document.uri)
         self.history.add(
             Record(
                 identity=identity, uri=query.document.uri, line=line, character=character,
                 surface=query.surface, outcome=outcome, completion=completion, note=note,
+                asked_at=time.time(), request=self._request(query), root=root,
             )
         )  # fmt: skip
+
+    def _request(self, query: Query) -> CompletionRequest:
+        root, path = self._place(query.document.uri)
+        completion = self._services.settings(root).completion
+        return CompletionRequest(
+            before=query.before,
+            after=query.after,
+            path=path,
+            language_id=query.document.language_id,
+            trigger="invoked" if query.invoked else "automatic",
+            first_answer_ms=completion.first_answer_ms or None,
+            edited=tuple(self._edited_elsewhere(query.document.uri, root)),
+        )
+
+    def _edited_elsewhere(self, uri: str, root: Path | None) -> Iterator[EditedSpan]:
+        """Spans edited last in other documents of the same repository."""
+        for other, lines in self._edited.newest() if root is not None else ():
+            place, path = self._place(other)
+            if other == uri or place != root or path is None:
+                continue
+            found = span(path, self._documents[other].text, lines.first, lines.last)
+            if found is not None:
+                yield found
+
+    # --- what was asked before --------------------------------------------------------------
+
+    async def repeat(self, identity: str | None = None) -> Record | None:
+        """Ask the same again: of this record, or of the last one that was answered.
+
+        Returns:
+            The new record; None if there is no such record, or its text is not kept any more.
+        """
+        former = self.history.last(identity)
+        if former is None or former.request is None or former.outcome == "off":
+            return former if former and former.outcome == "off" else None
+        completion, note = None, ""
+        outcome: Outcome = "failed"
+        try:
+            service = await self._services.get(former.root)
+            completion = await service.complete(
+                replace(former.request, fresh=True, first_answer_ms=None)
+            )
+        except FlexAssistError as error:
+            note = str(error)
+        else:
+            outcome = "shown" if completion.text.strip() else "nothing"
+        record = replace(
+            former, identity=self.history.new_identity(), outcome=outcome, completion=completion,
+            note=note, accepted=False, asked_at=time.time(), repeats=former.identity,
+        )  # fmt: skip
+        self.history.add(record)
+        return record
+
+    def write_report(self) -> Path:
+        """Write what is kept of the last requests into a file, without code and places."""
+        last = self.history.last()
+        settings = self._services.settings(last.root if last else None)
+        records = [record.as_json() for record in self.history.all()]
+        return write_report(records, settings, self._locations)
 
     # --- in the background ------------------------------------------------------------------
 
@@ -308,14 +379,3 @@ class Session:
         if message not in self._reported:
             self._reported.add(message)
             self.board.warn(message)
-
-
-def _request(query: Query, path: str | None, completion: CompletionSettings) -> CompletionRequest:
-    return CompletionRequest(
-        before=query.before,
-        after=query.after,
-        path=path,
-        language_id=query.document.language_id,
-        trigger="invoked" if query.invoked else "automatic",
-        first_answer_ms=completion.first_answer_ms or None,
-    )

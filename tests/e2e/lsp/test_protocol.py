@@ -27,7 +27,9 @@ def test_it_says_what_it_can_do(scripted: Any) -> None:
     sync = capabilities["textDocumentSync"]
     assert (sync["openClose"], sync["change"]) == (True, 2)
     commands = capabilities["executeCommandProvider"]["commands"]
-    assert sorted(commands) == ["flex-assist.accepted", "flex-assist.why"]
+    assert sorted(commands) == [
+        "flex-assist.accepted", "flex-assist.again", "flex-assist.report", "flex-assist.why",
+    ]  # fmt: skip
 
 
 def test_an_editor_without_inline_completion_gets_a_menu(scripted: Any) -> None:
@@ -58,6 +60,13 @@ def test_ghost_text_its_acceptance_and_why(scripted: Any, params: Params) -> Non
     assert why["accepted"] is True
     assert (why["outcome"], why["line"], why["character"]) == ("shown", 0, 5)
     assert (why["completion"]["adapter"], why["completion"]["reason"]) == ("base", "scripted")
+    assert "adapter: base; scripted (python)" in why["text"]
+    again = scripted.request("workspace/executeCommand", {"command": "flex-assist.again"})
+    assert (again["repeats"], again["completion"]["text"]) == (why["id"], " # x = 1|\ny = 2|None")
+    report = scripted.request("workspace/executeCommand", {"command": "flex-assist.report"})
+    text = Path(report["path"]).read_text()
+    assert '"repeats": "c1"' in text
+    assert "x = 1" not in text
 
 
 def test_nothing_to_say_is_an_empty_list(scripted: Any, params: Params) -> None:

@@ -47,6 +47,22 @@ async def test_completions(service: CompletionService) -> None:
     assert (found.language, found.adapter) == ("python", "base")
     assert set(found.timings_ms) == {"context", "queue", "prefill", "decode", "trim", "total"}
     assert 0 < found.prompt_tokens < 1024
+    made = found.explanation
+    assert made is not None
+    assert sum(part.tokens for part in made.parts) == found.prompt_tokens
+    assert (made.written >= len(found.text), made.nothing) == (True, "")
+
+    # By the next request the files have been read.
+    await service.warm("python")
+    again = await service.complete(CompletionRequest(before=BODY, after="\n", path="a.py"))
+    assert again.explanation is not None
+    (chunk,) = again.explanation.chunks
+    assert (chunk.path, chunk.first_line, chunk.last_line) == ("other.py", 1, 2)
+    assert (chunk.score > 0, chunk.tokens) == (True, again.explanation.parts[0].tokens)
+    below = "\n    return items[0]\n"
+    nothing = await service.complete(CompletionRequest(before=BODY, after=below, path="a.py"))
+    assert nothing.explanation is not None
+    assert bool(nothing.explanation.nothing) == (nothing.text == "")
 
     # The same text with the other line ends gives the same, with those line ends.
     crlf = await service.complete(

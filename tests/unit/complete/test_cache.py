@@ -7,7 +7,7 @@ import pytest
 
 from flex_assist.complete.cache import CompletionCache, Place, files_of
 from flex_assist.complete.request import Completion
-from flex_assist.complete.trim import Surroundings
+from flex_assist.complete.surroundings import Surroundings
 from flex_assist.engine.protocol import Weights
 from flex_assist.models.fim import FimTokens
 

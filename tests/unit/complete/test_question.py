@@ -8,7 +8,7 @@ import pytest
 
 from flex_assist.adapters.router import Route
 from flex_assist.complete.question import Question
-from flex_assist.complete.trim import Surroundings
+from flex_assist.complete.surroundings import Surroundings
 from flex_assist.engine.protocol import Weights
 from flex_assist.models.fim import FimTokens
 

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flex_assist.complete.trim import Surroundings, finished_early, several_lines, trim
+from flex_assist.complete.surroundings import Surroundings, several_lines
+from flex_assist.complete.trim import finished_early, fit_indentation, trim
+from flex_assist.language import BY_NAME
 
 CASES: list[dict[str, Any]] = tomllib.loads(
     (Path(__file__).parents[2] / "data" / "trim_cases.toml").read_text(encoding="utf-8")
@@ -18,22 +20,29 @@ FRAGMENTS = (
     "a", "x = 1", "    ", "  ", "\t", "\n", "\n\n", "\r\n", "(", ")", "[", "]", "{", "}", ");",
     "):", "))", ":", ";", ",", " ", "do", "end", "fi", "else", '"', "'", "\\", "return x",
     "é", "😀",
+    "#", "//", "/*", "*/", '"""', "`", "<<EOF\n", "EOF\n", "case 1:\n", "#if\n", "\t\t",
     "foo(a, b)", "}\n", "    }\n", "x = 1\n", "    return x\n", "\u2028", "\x0c", "\r",
 )  # fmt: skip
+languages = st.sampled_from([None, *BY_NAME])
 texts = st.lists(st.sampled_from(FRAGMENTS), max_size=14).map("".join)
 
 
-def around_of(marked: str) -> Surroundings:
+def around_of(marked: str, name: str = "") -> Surroundings:
+    """``name`` begins with the language, if there is one."""
     before, _, after = marked.partition("|")
-    return Surroundings(before=before, after=after)
+    language = name.partition(":")[0]
+    return Surroundings(
+        before=before, after=after, language=language if language in BY_NAME else None
+    )
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
 def test_golden(case: dict[str, Any]) -> None:
-    around = around_of(case["at"])
+    around = around_of(case["at"], case["name"])
     several = case.get("several", several_lines(around, knows_end=True))
     shown, notes = trim(case["text"], around, several=several, ended_by=case.get("ended_by", "end"))
     assert shown == case["shown"]
+    assert sum(len(line) for line in around.masked(case["text"])) == len(case["text"])
     assert bool(notes) == (shown != case["text"].replace("\r\n", "\n"))
 
 
@@ -41,33 +50,39 @@ def test_the_cases_have_names_of_their_own() -> None:
     assert len({case["name"] for case in CASES}) == len(CASES) > 40
 
 
-@given(texts, texts, texts, st.booleans(), st.sampled_from(["end", "text", "length"]))
-@example("x = 1\n}\n", "function f() {\n    ", "\n}\n", True, "end")
-@example("a))", "print(max(", ")", True, "end")
-@example("}\n}\n", "", "\n}\n", True, "end")
-@example("a}\n", "", "}\na", False, "end")
-@example("):\n}\n", "", ":", True, "length")
-@example("\r\r\na", "", "", True, "end")
+@given(texts, texts, texts, st.booleans(), st.sampled_from(["end", "text", "length"]), languages)
+@example("x = 1\n}\n", "function f() {\n    ", "\n}\n", True, "end", None)
+@example("a))", "print(max(", ")", True, "end", None)
+@example("}\n}\n", "", "\n}\n", True, "end", None)
+@example("a}\n", "", "}\na", False, "end", None)
+@example("):\n}\n", "", ":", True, "length", None)
+@example("\r\r\na", "", "", True, "end", None)
 def test_the_result_is_a_part_of_the_text_and_trimming_twice_changes_nothing(
-    text: str, before: str, after: str, knows_end: bool, ended_by: str
+    text: str,
+    before: str,
+    after: str,
+    knows_end: bool,
+    ended_by: str,
+    language: str | None,
 ) -> None:
     before, after = before.replace("\r\n", "\n"), after.replace("\r\n", "\n")
-    around = Surroundings(before=before, after=after)
+    around = Surroundings(before=before, after=after, language=language)
     several = several_lines(around, knows_end)
     once, _ = trim(text, around, several=several, ended_by=ended_by)
-    assert re.sub(r"\r+\n", "\n", text).startswith(once)
+    whole, _ = fit_indentation(re.sub(r"\r+\n", "\n", text), around)
+    assert whole.startswith(once)
     assert once == once.rstrip()
     assert several or "\n" not in once
     # The second time nothing was cut off by the limit.
     assert trim(once, around, several=several, ended_by="end") == (once, ())
 
 
-@given(texts, texts, texts, st.booleans())
+@given(texts, texts, texts, st.booleans(), languages)
 def test_an_engine_that_stops_early_shows_the_same(
-    text: str, before: str, after: str, knows_end: bool
+    text: str, before: str, after: str, knows_end: bool, language: str | None
 ) -> None:
     before, after = before.replace("\r\n", "\n"), after.replace("\r\n", "\n")
-    around = Surroundings(before=before, after=after)
+    around = Surroundings(before=before, after=after, language=language)
     several = several_lines(around, knows_end)
     whole = trim(text, around, several=several, ended_by="end")[0]
     for length in range(1, len(text) + 1):

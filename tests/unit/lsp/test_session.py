@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from flex_assist.config import Settings
 from flex_assist.errors import Cancelled, ModelError
 from flex_assist.locations import Locations, repository_id
 from flex_lsp import promotion
+from flex_lsp.document import Edit
 from flex_lsp.line_index import Encoding
 from flex_lsp.session import Query, Session
 from flex_lsp.status import Status, StatusBoard
@@ -225,3 +227,83 @@ async def test_what_is_known_is_answered_at_once(session: Session, model: Model)
     record = session.history.last()
     assert record is not None
     assert (record.outcome, record.completion) == ("shown", known)
+
+
+async def test_the_same_can_be_asked_again(session: Session, model: Model) -> None:
+    session.configure(None, Encoding.UTF8, [])
+    assert await session.repeat() is None
+    session.open("untitled:1", "python", 1, "zebra = ")
+    await ask(session, "untitled:1")
+    first = session.history.last()
+    session.change("untitled:1", 2, [Edit(text="other")])
+    again = await session.repeat()
+    assert first is not None
+    assert again is not None
+    assert again.repeats == first.identity != again.identity
+    assert (again.outcome, again.completion) == ("shown", first.completion)
+    assert model.asked[1] == replace(model.asked[0], fresh=True, first_answer_ms=None)
+    model.fault = ModelError("gone")
+    failed = await session.repeat(first.identity)
+    assert failed is not None
+    assert (failed.outcome, failed.note, failed.completion) == ("failed", "gone", None)
+    assert await session.repeat("c99") is None
+
+
+async def test_where_completions_are_off_nothing_is_asked_again(
+    session: Session, model: Model
+) -> None:
+    session.configure({"completion": {"enabled": False}}, Encoding.UTF8, [])
+    session.open("untitled:1", "python", 1, "x")
+    await ask(session, "untitled:1")
+    again = await session.repeat()
+    assert again is not None
+    assert again.lines()[1] == "completion.enabled is false"
+    assert model.asked == []
+
+
+async def test_a_report_is_private_and_holds_no_code(session: Session, tmp_path: Path) -> None:
+    session.configure(None, Encoding.UTF8, [tmp_path])
+    uri = (tmp_path / "zebra.py").as_uri()
+    session.open(uri, "python", 1, "zebra = stripes")
+    await ask(session, uri)
+    path = session.write_report()
+    assert path.stat().st_mode & 0o777 == 0o600
+    text = path.read_text()
+    assert '"outcome": "shown"' in text
+    assert not [word for word in ("zebra", "stripes", str(tmp_path)) if word in text]
+
+
+async def test_a_fault_of_ours_is_noted_without_its_words(session: Session, model: Model) -> None:
+    session.configure(None, Encoding.UTF8, [])
+    session.open("untitled:1", "python", 1, "zebra")
+    model.fault = KeyError("zebra")
+    await ask(session, "untitled:1")
+    record = session.history.last()
+    assert record is not None
+    assert record.note == "a fault of ours, KeyError: see the server's log"
+
+
+async def test_what_was_edited_elsewhere_is_told(
+    session: Session, model: Model, tmp_path: Path
+) -> None:
+    session.configure(None, Encoding.UTF8, [tmp_path])
+    uris = {name: (tmp_path / f"{name}.py").as_uri() for name in ("one", "two", "key")}
+    outside = Path("/elsewhere/x.py").as_uri()
+    for uri in (*uris.values(), outside):
+        session.open(uri, "python", 1, "a = 1\nb = 2\n")
+    for uri in (outside, uris["key"], uris["two"]):
+        session.change(uri, 2, [Edit(text="c = 3\n", start=(1, 0), end=(1, 0))])
+    secret = "password = 'vK2x9mQz7LpR'"
+    session.change(uris["key"], 3, [Edit(text=secret, start=(0, 0), end=(0, 0))])
+    session.change(uris["one"], 2, [Edit(text="d", start=(0, 0), end=(0, 0))])
+    await ask(session, uris["one"])
+    (told,) = model.asked[-1].edited
+    assert (told.path, told.first_line, told.text) == ("two.py", 1, "a = 1\nc = 3\nb = 2")
+    await ask(session, uris["two"])
+    (told,) = model.asked[-1].edited
+    assert (told.path, told.text) == ("one.py", "da = 1\nb = 2")
+    session.close_document(uris["one"])
+    await ask(session, uris["two"])
+    assert model.asked[-1].edited == ()
+    await ask(session, outside)
+    assert model.asked[-1].edited == ()

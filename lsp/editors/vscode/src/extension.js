@@ -21,12 +21,14 @@ exports.activate = async (context) => {
   const bar = vscode.window.createStatusBarItem('flexAssist.status', vscode.StatusBarAlignment.Right, 100);
   bar.name = 'FLeX-Assist';
   bar.command = 'flexAssist.why';
-  const explanation = vscode.window.createOutputChannel('FLeX-Assist: why', 'json');
+  const explanation = vscode.window.createOutputChannel('FLeX-Assist: why');
   context.subscriptions.push(
     bar,
     explanation,
     vscode.commands.registerCommand('flexAssist.restart', () => inTurn(() => restart(context, bar))),
-    vscode.commands.registerCommand('flexAssist.why', () => showWhy(explanation)),
+    vscode.commands.registerCommand('flexAssist.why', () => showWhy(explanation, 'flex-assist.why')),
+    vscode.commands.registerCommand('flexAssist.again', () => showWhy(explanation, 'flex-assist.again')),
+    vscode.commands.registerCommand('flexAssist.report', () => openReport()),
     vscode.workspace.onDidChangeConfiguration((event) => inTurn(() => reconfigure(context, bar, event))),
   );
   await inTurn(() => start(context, bar));
@@ -111,12 +113,26 @@ async function complain(command) {
   }
 }
 
-async function showWhy(explanation) {
+async function ask(command) {
   if (!client || !client.isRunning()) {
     vscode.window.showWarningMessage('FLeX-Assist: the server does not run.');
-    return;
+    return undefined;
   }
-  const why = await client.sendRequest('workspace/executeCommand', { command: 'flex-assist.why' });
-  explanation.replace(why ? JSON.stringify(why, null, 2) : '"nothing was asked yet"');
+  const answer = await client.sendRequest('workspace/executeCommand', { command });
+  if (!answer) vscode.window.showInformationMessage('FLeX-Assist: nothing was asked that is still known.');
+  return answer ?? undefined;
+}
+
+// The same for "why" and for "again": what the server tells people, and all of it as data.
+async function showWhy(explanation, command) {
+  const why = await ask(command);
+  if (!why) return;
+  const { text, ...data } = why;
+  explanation.replace(`${text}\n\n${JSON.stringify(data, null, 2)}\n`);
   explanation.show(true);
+}
+
+async function openReport() {
+  const report = await ask('flex-assist.report');
+  if (report) await vscode.window.showTextDocument(vscode.Uri.file(report.path));
 }

@@ -92,25 +92,46 @@ function M.status()
   return state.state == 'ready' and state.message or (state.state .. ': ' .. state.message)
 end
 
---- Asks why there was this suggestion, or none.
----@param done fun(why: table|nil)? Gets the answer; without it a window shows it.
-function M.why(done)
+--- Runs a command of the server's; `act` gets its answer, nil for none.
+---@param command string
+---@param done fun(answer: table|nil)? Gets the answer instead.
+---@param act fun(answer: table)
+local function ask(command, done, act)
   local client = client_of_buffer()
   if not client then
     vim.notify('FLeX-Assist: no server runs for this buffer', vim.log.levels.WARN)
     return
   end
-  local params = { command = 'flex-assist.why' }
-  client:request('workspace/executeCommand', params, function(failed, why)
-    if why == vim.NIL then why = nil end
+  client:request('workspace/executeCommand', { command = command }, function(failed, answer)
+    if answer == vim.NIL then answer = nil end
     if done then
-      done(why)
-    elseif failed or not why then
-      vim.notify('FLeX-Assist: ' .. (failed and failed.message or 'nothing was asked yet'))
+      done(answer)
+    elseif failed or not answer then
+      vim.notify('FLeX-Assist: ' .. (failed and failed.message or 'nothing was asked that is still known'))
     else
-      local lines = vim.split(vim.inspect(why), '\n')
-      vim.lsp.util.open_floating_preview(lines, 'lua', { border = 'rounded', title = 'Why' })
+      act(answer)
     end
+  end)
+end
+
+local function show_why(why)
+  local lines = vim.split(why.text, '\n')
+  vim.lsp.util.open_floating_preview(lines, 'text', { border = 'rounded', title = 'Why' })
+end
+
+--- Asks why there was this suggestion, or none.
+---@param done fun(why: table|nil)? Gets the answer; without it a window shows it.
+function M.why(done) ask('flex-assist.why', done, show_why) end
+
+--- Asks the model the same again, and why it answers so. Changes nothing.
+---@param done fun(why: table|nil)? Gets the answer; without it a window shows it.
+function M.again(done) ask('flex-assist.again', done, show_why) end
+
+--- Writes the last requests into a file for a bug report, without code, names and places.
+---@param done fun(report: table|nil)? Gets the file's `path`; without it the file is opened.
+function M.report(done)
+  ask('flex-assist.report', done, function(report)
+    vim.cmd.split(vim.fn.fnameescape(report.path))
   end)
 end
 
@@ -127,6 +148,8 @@ end
 
 local commands = {
   why = function() M.why() end,
+  again = function() M.again() end,
+  report = function() M.report() end,
   status = function() vim.notify('FLeX-Assist: ' .. M.status()) end,
   toggle = function() M.enable() end,
   restart = function()

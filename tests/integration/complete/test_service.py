@@ -164,6 +164,13 @@ async def test_the_next_suggestion_is_there_when_one_is_accepted(
     )  # fmt: skip
     assert following.text == (await quiet.complete(line)).text
     assert quiet.recall(accepted) is None
+    # Whoever typed the line himself, and is shown nothing at its end, breaks it next.
+    typed = CompletionService(engine=engine, settings=SETTINGS, locations=locations, root=tmp_path)
+    await typed.warm(None)
+    assert (await typed.complete(accepted)).text == ""
+    async with asyncio.timeout(20):
+        while typed.recall(line) is None:
+            await asyncio.sleep(0.02)
     await engine.close()
 
 

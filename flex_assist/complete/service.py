@@ -205,8 +205,8 @@ class CompletionService:
         """Let the model write the rest, for whoever asks at the next key."""
         clock = Clock(time.perf_counter())
         try:
-            await writing.run(question.is_finished)
-            answer = self._answer(question, writing, clock, True)
+            whole = await writing.run(question.is_finished, question.is_long)
+            answer = self._answer(question, writing, clock, whole)
             if question.place is not None and answer.text.startswith(shown.text):
                 self._cache.put(question.place, question.around, answer)
         except FlexAssistError:

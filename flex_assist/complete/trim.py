@@ -25,11 +25,13 @@ SHORT_LINE = 4
 # A block of so many lines that comes so often is a loop, too.
 MOST_BLOCK_LINES = 8
 MOST_EQUAL_BLOCKS = 3
+# A piece of a line that comes so often in a row is a loop, whatever numbers are in it.
+MOST_EQUAL_PIECES = 5
+PIECES = tuple(re.compile(rf"(.{{{size}}})\1{{{MOST_EQUAL_PIECES}}}") for size in range(4, 41))
 # Where a round bracket may be closed that nobody opened: `case` in a shell.
 UNBALANCED = frozenset({"shell"})
 # What of the text right of the cursor says enough to be recognised in the middle of the answer.
 TELLING_CHARACTERS = 4
-OPENING_WORD = re.compile(r"\b(do|then|else)\s*$")
 CLOSING_WORD = re.compile(r"\s*(end|fi|done)\b")
 # At a lower column, and yet of the block around them.
 OUTDENTED = {
@@ -57,8 +59,10 @@ REACHED = "cut at the text below"
 
 def finished_early(text: str, around: Surroundings, several: bool) -> bool:
     """True once nothing that may still come could be shown: the engine can stop."""
+    if ("\n" in text and not several) or cut_line_loops(text, around)[1]:
+        return True
     if not several:
-        return "\n" in text
+        return False
     text, _ = fit_indentation(text, around)
     # A line that may still grow is not yet equal to another.
     whole = text.rpartition("\n")[0]
@@ -143,7 +147,7 @@ def _leaves(line: str, earlier: list[str], depth: int, limit: int, around: Surro
     # What closes the block that was just opened still belongs to the text.
     if CLOSING_WORD.match(line):
         closed = any(CLOSING_WORD.match(one) and indentation_of(one) < limit for one in earlier)
-        return closed or not OPENING_WORD.search(around.last_line)
+        return closed or not around.opens_with_word
     opened = around.last_line.rstrip().endswith(tuple(OPENERS))
     return not (line.strip()[0] in CLOSERS and depth + (1 if opened else 0) > 0)
 
@@ -162,6 +166,17 @@ def cut_loops(text: str, around: Surroundings) -> tuple[str, str]:
             if any(block) and block * times == whole[first:end]:
                 return "\n".join(lines[: first + size]), "cut at a repetition"
     return text, ""
+
+
+def cut_line_loops(text: str, around: Surroundings) -> tuple[str, str]:
+    """End behind the first of equal pieces of a line: ``a[0] + a[1] + a[2] + ...``."""
+    plain = re.sub(r"\d", "0", text)
+    found = [match for pattern in PIECES if (match := pattern.search(plain)) is not None]
+    if not found:
+        return text, ""
+    # The one that is whole first: more text must not change it.
+    first = min(found, key=lambda match: (match.end(), match.start()))
+    return text[: first.end(1)].rstrip(" \t,;+&|.-*/="), "cut at a repetition"
 
 
 def cut_at_following_lines(text: str, around: Surroundings) -> tuple[str, str]:
@@ -289,7 +304,7 @@ def trim(
         What is shown, and the notes of the filters that did something.
     """
     blocks: list[Filter] = [cut_at_closed_bracket, cut_at_dedent, cut_loops]
-    filters = blocks if several else [cut_to_line]
+    filters = [*(blocks if several else [cut_to_line]), cut_line_loops]
     filters += [cut_at_following_lines, drop_line_suffix, drop_surplus_closers]
     filters += [drop_trailing_space, *([drop_broken_end] if several else [])]
     text, notes = LINE_END.sub("\n", text), dict[str, None]()

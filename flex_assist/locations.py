@@ -59,6 +59,11 @@ class Locations:
         """What the engine host measured of the forms in which weights can be served."""
         return self.cache / "speeds.json"
 
+    @property
+    def prefixes(self) -> Path:
+        """What the engine host had computed of the last documents when it ended."""
+        return self.cache / "prefixes"
+
     def training(self, repository_id: str) -> Path:
         """Checkpoints of a run that is not finished."""
         return self.cache / "training" / repository_id

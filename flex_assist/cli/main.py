@@ -95,7 +95,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_FAILED)
     except OSError as error:
-        _fail(_described(error), EXIT_FAILED)
+        _fail(error, EXIT_FAILED, _described(error))
 
 
 def _described(error: OSError) -> str:
@@ -104,8 +104,10 @@ def _described(error: OSError) -> str:
     return f"{what}; {advice}" if advice else what
 
 
-def _fail(message: object, code: int) -> None:
-    say(f"flex-assist: {message}")
+def _fail(error: Exception, code: int, message: str = "") -> None:
+    say(f"flex-assist: {message or error}")
+    for note in getattr(error, "__notes__", ()):
+        say(note)
     sys.exit(code)
 
 

@@ -74,6 +74,7 @@ class RepositoryContext:
         self._loading: asyncio.Task[None] | None = None
         self._version = 0
         self._held: OrderedDict[_Place, _Held] = OrderedDict()
+        self._line: tuple[_Place, int, list[Chunk]] | None = None
 
     @property
     def version(self) -> Hashable:
@@ -102,6 +103,7 @@ class RepositoryContext:
         self._index, self._loading = None, None
         self._version += 1
         self._held.clear()
+        self._line = None
 
     async def chunks(
         self,
@@ -122,12 +124,15 @@ class RepositoryContext:
             return []
         name = language.name if language else None
         count = self._settings.prompt.retrieval_chunks
-        found = self._index.search(before, after, path=path, language=name, count=count)
-        place = _Place(path=path, language=name, below=hash(after.partition("\n")[2]))
-        steady = self._steady(place, before.count("\n"), found)
-        most = self._settings.prompt.edited_spans
+        above, below = before.rpartition("\n")[0], after.partition("\n")[2]
+        place = _Place(path=path, language=name, below=hash(below))
+        # The cursor's own line does not count: the answer is the same while it is typed.
+        if self._line is None or self._line[:2] != (place, hash(above)):
+            found = self._index.search(before, after, path=path, language=name, count=count)
+            chosen = self._steady(place, before.count("\n"), found)
+            self._line = (place, hash(above), chosen)
         known = edits.pieces(edited, self._index, path=path, language=name)
-        return [*steady, *itertools.islice(known, most)]
+        return [*self._line[2], *itertools.islice(known, self._settings.prompt.edited_spans)]
 
     def _steady(self, place: "_Place", line: int, found: "list[Chunk]") -> "list[Chunk]":
         """The pieces that a place has, while they still fit well.
@@ -152,6 +157,7 @@ class RepositoryContext:
             build_index, self._root, self._settings, self._locations
         )
         self._version += 1
+        self._line = None
 
 
 def build_index(

@@ -20,17 +20,16 @@ from flex_assist.complete.surroundings import Surroundings, has_windows_line_end
 from flex_assist.complete.trim import trim
 from flex_assist.complete.writing import Writing
 from flex_assist.config import Settings
-from flex_assist.engine.protocol import (
-    Engine,
-    GenerateRequest,
-    TextPiece,
-)
+from flex_assist.engine.prefix import shared
+from flex_assist.engine.protocol import Engine, GenerateRequest, TextPiece, Weights
 from flex_assist.errors import FlexAssistError, ModelError
 from flex_assist.locations import Locations
 from flex_assist.models import store
 from flex_assist.prompt.builder import MAX_BYTES_PER_TOKEN, Outline, assemble, fitted, outline
 
 ENCODED_TEXTS_KEPT = 4096
+# Fewer new tokens are read while the answer is waited for.
+LEAST_PREPARED_TOKENS = 48
 BEGUN = "the beginning; the rest comes with the next key"
 T = TypeVar("T")
 
@@ -65,6 +64,8 @@ class CompletionService:
         self._cache = CompletionCache()
         self._ahead = Ahead(settings.completion.ahead_share)
         self._rest: asyncio.Task[None] | None = None
+        self._preparing: asyncio.Task[None] | None = None
+        self._asked: tuple[Weights, str, tuple[int, ...]] | None = None
 
     async def complete(self, request: CompletionRequest) -> Completion:
         """Complete at the cursor. Cancel the task to cancel the work.
@@ -96,6 +97,36 @@ class CompletionService:
         region = self._region(request)
         route = self._router.route(_name(region), request.adapter)
         return self._recall(self._question(request, region, route, self._model, started))
+
+    def prepare(self, request: CompletionRequest) -> None:
+        """Let the engine read what a completion here will be asked with, if that is much.
+
+        For the time in which nobody asks yet: it gives way to whatever is asked.
+        """
+        if self._preparing is None or self._preparing.done():
+            self._preparing = asyncio.get_running_loop().create_task(self._prepare(request))
+
+    async def _prepare(self, request: CompletionRequest) -> None:
+        try:
+            region, model = self._region(request), await self._base()
+            route = self._router.route(_name(region), request.adapter)
+            question = self._question(request, region, route, model, time.perf_counter())
+            asked = await self._prompt(question)
+            tokens = asked.prompt.tokens
+            weights, document, read = self._asked or (None, "", ())
+            if (weights, document) != (question.weights, self._document(question)):
+                read = ()
+            if len(tokens) - shared(read, tokens) < LEAST_PREPARED_TOKENS:
+                return
+            generate = self._request(question, tokens, ahead=True, max_tokens=1)
+            writing = Writing(self._engine.generate(generate), len(tokens), asked)
+            try:
+                await writing.run(question.is_finished)
+            finally:
+                await writing.close()
+        except FlexAssistError:
+            # Whoever asks gets the error.
+            return
 
     def _region(self, request: CompletionRequest) -> Region:
         region = at_cursor(
@@ -186,9 +217,10 @@ class CompletionService:
 
     def _stop_what_nobody_waits_for(self) -> None:
         self._ahead.stop()
-        if self._rest is not None:
-            self._rest.cancel()
-            self._rest = None
+        for task in (self._rest, self._preparing):
+            if task is not None:
+                task.cancel()
+        self._rest = self._preparing = None
 
     def _go_on(self, question: Question, shown: Completion) -> None:
         """Compute what comes behind what is shown now, if nothing else is to be done."""
@@ -214,17 +246,27 @@ class CompletionService:
     async def _ask(self, question: Question, clock: Clock, ahead: bool = False) -> Writing:
         with clock.stage("context"):
             asked = await self._prompt(question)
-        prompt = asked.prompt
-        request = GenerateRequest(
+        tokens = asked.prompt.tokens
+        generate = self._request(question, tokens, ahead, self._settings.completion.max_tokens)
+        return Writing(self._engine.generate(generate), len(tokens), asked)
+
+    def _request(
+        self, question: Question, tokens: tuple[int, ...], ahead: bool, max_tokens: int
+    ) -> GenerateRequest:
+        document = self._document(question)
+        self._asked = (question.weights, document, tokens)
+        return GenerateRequest(
             weights=question.weights,
-            tokens=prompt.tokens,
+            tokens=tokens,
             heal=True,
-            max_tokens=self._settings.completion.max_tokens,
+            max_tokens=max_tokens,
             stop_texts=question.stop_texts,
-            document=f"{self._root or ''}/{question.path or ''}",
+            document=document,
             ahead=ahead,
         )
-        return Writing(self._engine.generate(request), len(prompt.tokens), asked)
+
+    def _document(self, question: Question) -> str:
+        return f"{self._root or ''}/{question.path or ''}"
 
     def _answer(
         self, question: Question, writing: Writing, clock: Clock, whole: bool

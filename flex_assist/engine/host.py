@@ -39,12 +39,12 @@ class Host:
     """Listens, and ends when told to, when idle, or when another took its place."""
 
     def __init__(
-        self, place: Rendezvous, lock: FileLock, settings: EngineSettings, speeds: Path
+        self, place: Rendezvous, lock: FileLock, settings: EngineSettings, locations: Locations
     ) -> None:
         self._place = place
         self._lock = lock
         self._settings = settings
-        self._engine = LocalEngine(settings, speeds)
+        self._engine = LocalEngine(settings, locations.speeds, locations.prefixes)
         self._activity = Activity()
         self._started_s = time.monotonic()
         self._stopping = asyncio.Event()
@@ -170,15 +170,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not lock.acquire():
             _log.info("another engine host serves already")
             return 0
-        asyncio.run(_run(place, lock, settings, locations.speeds))
+        asyncio.run(_run(place, lock, settings, locations))
     except (EngineError, OSError) as error:
         _log.error("%s", error)
         return 1
     return 0
 
 
-async def _run(place: Rendezvous, lock: FileLock, settings: EngineSettings, speeds: Path) -> None:
-    await Host(place, lock, settings, speeds).run()
+async def _run(
+    place: Rendezvous, lock: FileLock, settings: EngineSettings, locations: Locations
+) -> None:
+    await Host(place, lock, settings, locations).run()
 
 
 if __name__ == "__main__":

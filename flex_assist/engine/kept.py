@@ -5,16 +5,23 @@ holds is copied out (some milliseconds for a thousand tokens) and brought back l
 """
 
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flex_assist.engine.prefix import shared
+
 if TYPE_CHECKING:
     from flex_assist.engine.context import Context
 
+# A file as it was when it was read: path, time of change, size.
+FileState = tuple[Path, int, int]
+# A model, and the adapters over it.
+WeightsState = tuple[FileState, tuple[FileState, ...]]
 # Fewer tokens are computed again sooner than they are copied.
 LEAST_TOKENS: Final = 64
 
@@ -27,16 +34,22 @@ class KeptPrefix:
     state: NDArray[np.uint8]
 
 
+# Gives what is kept elsewhere of a document under some weights.
+Lookup = Callable[[WeightsState, str], KeptPrefix | None]
+
+
 class KeptPrefixes:
     """The documents used last, by weights and name. For one thread.
 
     Args:
         limit_bytes: For all together; the ones not used for longest go.
+        lookup: Asked for what is not in memory.
     """
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, lookup: Lookup | None = None) -> None:
         self._limit_bytes = limit_bytes
-        self._kept: OrderedDict[tuple[Hashable, str], KeptPrefix] = OrderedDict()
+        self._lookup = lookup
+        self._kept: OrderedDict[tuple[WeightsState, str], KeptPrefix] = OrderedDict()
 
     @property
     def size_bytes(self) -> int:
@@ -47,23 +60,25 @@ class KeptPrefixes:
         return len(self._kept)
 
     def switch(
-        self, context: "Context", weights: Hashable, document: str, tokens: Sequence[int]
+        self, context: "Context", weights: WeightsState, document: str, tokens: Sequence[int]
     ) -> None:
         """Make ``context`` hold what is known of ``document``, if its prompt begins with that.
 
         Args:
-            weights: Tells weights, and thereby what can be brought back, from each other.
+            weights: Whose KV it is: nothing of others is ever brought back.
             tokens: The prompt that is asked for now.
         """
         if document == context.document:
             return
         self.put(context, weights)
         kept = self._kept.pop((weights, document), None)
+        if kept is None and self._lookup is not None:
+            kept = self._lookup(weights, document)
         context.document = document
         if kept is not None and shared(kept.tokens, tokens) > shared(context.tokens, tokens):
             context.restore(kept)
 
-    def put(self, context: "Context", weights: Hashable) -> None:
+    def put(self, context: "Context", weights: WeightsState) -> None:
         """Keep what ``context`` holds of its document."""
         if context.length < LEAST_TOKENS:
             return
@@ -73,12 +88,10 @@ class KeptPrefixes:
         while self.size_bytes > self._limit_bytes:
             self._kept.popitem(last=False)
 
+    def newest(self) -> list[tuple[WeightsState, str, KeptPrefix]]:
+        """All, the one kept last first."""
+        return [(weights, name, one) for (weights, name), one in reversed(self._kept.items())]
+
     def clear(self) -> None:
         """Free all."""
         self._kept.clear()
-
-
-def shared(held: Sequence[int], wanted: Sequence[int]) -> int:
-    """How many tokens two sequences begin with alike."""
-    pairs = enumerate(zip(held, wanted, strict=False))
-    return next((at for at, (a, b) in pairs if a != b), min(len(held), len(wanted)))

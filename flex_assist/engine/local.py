@@ -41,11 +41,15 @@ class LocalEngine:
 
     Args:
         speeds: The file that keeps what was measured of forms of weights; None keeps nothing.
+        prefixes: The folder that keeps what was computed of the last documents; None keeps nothing.
     """
 
-    def __init__(self, settings: EngineSettings, speeds: Path | None = None) -> None:
+    def __init__(
+        self, settings: EngineSettings, speeds: Path | None = None, prefixes: Path | None = None
+    ) -> None:
         self._settings = settings
         self._speeds = speeds
+        self._prefixes = prefixes
         self._measured: set[Weights] = set()
         self._vocabularies = Vocabularies()
         self._worker = Worker(self._free)
@@ -118,7 +122,7 @@ class LocalEngine:
             # Not before a model is asked for: loading llama.cpp takes a while.
             from flex_assist.engine.pool import Pool
 
-            self._opened = Pool(self._settings, self._speeds)
+            self._opened = Pool(self._settings, self._speeds, self._prefixes)
         return self._opened
 
     def _free(self) -> None:

@@ -20,7 +20,8 @@ from flex_assist.engine.form import Decision, Room, Speed
 from flex_assist.engine.gguf_header import check_gguf
 from flex_assist.engine.healing import Vocabulary
 from flex_assist.engine.interrupt import Interrupt
-from flex_assist.engine.kept import KeptPrefixes
+from flex_assist.engine.kept import FileState, KeptPrefixes
+from flex_assist.engine.kept_files import MOST_FILES, KeptFiles
 from flex_assist.engine.llama import LIBRARY, Model
 from flex_assist.engine.protocol import Finished, Form, GenerateRequest, Piece, Priority, Weights
 from flex_assist.engine.speeds import Speeds, key_of
@@ -30,8 +31,6 @@ CONTEXTS: Final = 6
 # Of weights that were asked for last.
 DECISIONS_SHOWN: Final = 16
 
-# A file as it was when it was read: path, time of change, size.
-FileState = tuple[Path, int, int]
 # Base, adapters, and who asks: chat and completion do not spoil each other's KV.
 ContextKey = tuple[FileState, tuple[FileState, ...], Priority]
 
@@ -66,13 +65,18 @@ class Pool:
 
     Args:
         speeds: The file that keeps what was measured of forms; None keeps nothing.
+        prefixes: The folder that keeps what was computed of the last documents; None keeps nothing.
 
     Attributes:
         snapshot: For people; replaced as a whole, so any thread may read it.
     """
 
     def __init__(
-        self, settings: EngineSettings, speeds: Path | None = None, contexts: int = CONTEXTS
+        self,
+        settings: EngineSettings,
+        speeds: Path | None = None,
+        prefixes: Path | None = None,
+        contexts: int = CONTEXTS,
     ) -> None:
         self._settings = settings
         self._speeds = Speeds(speeds)
@@ -81,7 +85,9 @@ class Pool:
         self._models: dict[FileState, _LoadedModel] = {}
         self._contexts: dict[ContextKey, Context] = {}
         self._leased: dict[ContextKey, _Lease] = {}
-        self._kept = KeptPrefixes(int(settings.prefixes_mb * 1e6))
+        most_bytes = int(settings.prefixes_mb * 1e6)
+        self._files = KeptFiles(prefixes, most_bytes, LIBRARY)
+        self._kept = KeptPrefixes(most_bytes, self._files.read)
         self.snapshot: dict[str, Any] = {}
         self._publish()
 
@@ -148,8 +154,12 @@ class Pool:
         yield None
 
     def close(self) -> None:
-        """Free everything."""
+        """Free everything; the prompts of the last documents are kept on disk."""
         self._leased.clear()
+        for key, context in self._contexts.items():
+            self._kept.put(context, key[:2])
+        for weights, document, kept in self._kept.newest()[:MOST_FILES]:
+            self._files.write(weights, document, kept)
         self._kept.clear()
         self._free(list(self._contexts))
         self._publish()

@@ -27,6 +27,10 @@ class Completer(Protocol):
         """The answer if it is known without asking the model. Quick."""
         ...
 
+    def prepare(self, request: CompletionRequest) -> None:
+        """Let the engine read ahead what a completion will be asked with."""
+        ...
+
     async def warm(self, language: str | None) -> None:
         """Load what the first completion in ``language`` needs."""
         ...
@@ -117,6 +121,12 @@ class Services:
         """The answer if the service for a repository is there and knows it."""
         service = self._services.get(root)
         return service.recall(request) if service is not None else None
+
+    def prepare(self, root: Path | None, request: CompletionRequest) -> None:
+        """Let the engine read ahead, if the service for a repository is there."""
+        service = self._services.get(root)
+        if service is not None:
+            service.prepare(request)
 
     async def warm(self, root: Path | None, language: str | None) -> bool:
         """Load what a language needs, once; False if that was done or begun before."""

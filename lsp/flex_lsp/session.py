@@ -76,6 +76,7 @@ class Session:
         self._documents: dict[str, Document] = {}
         self._edited = EditedLines()
         self._reported: set[str] = set()
+        self._last: tuple[Path | None, CompletionRequest] | None = None
         self._background: set[asyncio.Task[None]] = set()
 
     # --- what the editor tells --------------------------------------------------------------
@@ -153,6 +154,9 @@ class Session:
             # No waiting for more keys: it costs nothing.
             self._newest.stop(key)
             return self._answered(identity, query, known)
+        self._last = (root, request)
+        if delay_s:
+            self._services.prepare(root, request)
         try:
             return await self._newest.run(
                 key, delay_s, lambda: self._answer(identity, query, root, request)
@@ -307,6 +311,12 @@ class Session:
             if self.board.current.state in ("loading", "error"):
                 self.board.ready(None, None, "")
 
+    async def _warm_again(self, root: Path, language: str | None) -> None:
+        """Load a new adapter, and let it read what was asked last."""
+        await self._warm(root, language)
+        if self._last is not None and self._last[0] == root:
+            self._services.prepare(*self._last)
+
     async def _watch(self) -> None:
         seen: dict[Path, frozenset[tuple[str, str]]] = {}
         while True:
@@ -315,7 +325,7 @@ class Session:
                 if seen.setdefault(root, found) != found:
                     seen[root] = found
                     for language in self._services.promoted(root):
-                        self._spawn(self._warm(root, language))
+                        self._spawn(self._warm_again(root, language))
             await asyncio.sleep(promotion.POLL_INTERVAL_S)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:

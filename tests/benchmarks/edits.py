@@ -25,7 +25,13 @@ from flex_assist.prompt.retrieval import Chunk, RepositoryIndex
 from flex_assist.repository.snapshot import read_documents
 
 HUNK = re.compile(r"^@@ -\d+(?:,(\d+))? \+(\d+)(?:,(\d+))? @@", re.MULTILINE)
-WAYS = ("words", "edited behind", "edited before")
+USUAL = PromptSettings()
+ROOMY = PromptSettings(retrieval_tokens=USUAL.retrieval_tokens + 128)
+# Where the span stands, and the budget of all pieces.
+WAYS = {
+    "words": USUAL, "edited behind": USUAL, "edited before": USUAL,
+    "words, 128 tokens more": ROOMY, "edited behind, 128 tokens more": ROOMY,
+}  # fmt: skip
 MOST_LINES = 6
 CASES_OF_A_COMMIT = 3
 Others = list[tuple[str, int]]
@@ -86,7 +92,7 @@ def ways(
 ) -> dict[str, list[Chunk]]:
     found = index.search(
         case["prefix"], case["suffix"], path=case["path"], language="python",
-        count=PromptSettings().retrieval_chunks,
+        count=USUAL.retrieval_chunks,
     )  # fmt: skip
     spans = [
         one
@@ -94,7 +100,11 @@ def ways(
         if (one := span(path, git(root, "show", f"{commit}:{path}"), first, first + 7))
     ]
     edited = list(pieces(spans, index, path=case["path"], language="python"))[:1]
-    return {"words": found, "edited behind": found + edited, "edited before": edited + found}
+    behind = found + edited
+    return {
+        "words": found, "edited behind": behind, "edited before": edited + found,
+        "words, 128 tokens more": found, "edited behind, 128 tokens more": behind,
+    }  # fmt: skip
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -112,11 +122,19 @@ def main(arguments: argparse.Namespace) -> None:
         if len(chosen["edited before"]) == len(chosen["words"]):
             continue
         known.append(case)
-        for way in WAYS:
-            losses[way].append(reads.loss(case, chosen[way]))
+        for way in arguments.ways:
+            losses[way].append(reads.loss(case, chosen[way], WAYS[way]))
         print(f"{len(known)}/{arguments.cases}", file=sys.stderr, flush=True)
-    found = {way: summary(known, losses["words"], losses[way]) for way in WAYS}
-    bars.write("edits", {"command": bars.command("edits"), "cases": len(known), "ways": found})
+    found = {way: summary(known, losses[arguments.ways[0]], losses[way]) for way in arguments.ways}
+    bars.write(
+        "edits",
+        {
+            "command": bars.command("edits"),
+            "compared_with": arguments.ways[0],
+            "cases": len(known),
+            "ways": found,
+        },
+    )
 
 
 if __name__ == "__main__":
@@ -124,4 +142,5 @@ if __name__ == "__main__":
     parser.add_argument("--repository", type=Path, default=bars.ROOT)
     parser.add_argument("--commits", type=int, default=120)
     parser.add_argument("--cases", type=int, default=50)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     main(parser.parse_args())

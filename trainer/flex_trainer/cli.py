@@ -15,8 +15,8 @@ import typer
 from flex_assist import config
 from flex_assist.cli.output import JSON_HELP, print_json, print_table, say
 from flex_assist.config import Settings
-from flex_assist.errors import ConfigError, DataError
-from flex_assist.locations import locate
+from flex_assist.errors import ConfigError, DataError, ExportError
+from flex_assist.locations import locate, repository_id
 from flex_trainer import startup
 from flex_trainer.budget import parse_seconds
 
@@ -108,7 +108,7 @@ def _adapt(wanted: Wanted, settings: Settings, json_events: bool, as_json: bool)
     budget_s = parse_seconds(settings.training.budget)
     with startup.training_extra():
         startup.prepare_process()
-        from flex_trainer import events
+        from flex_trainer import events, plan
         from flex_trainer.adapt import AdaptOptions, adapt
         from flex_trainer.stage import Interrupted
     options = AdaptOptions(budget_s=budget_s, **asdict(wanted))
@@ -123,6 +123,10 @@ def _adapt(wanted: Wanted, settings: Settings, json_events: bool, as_json: bool)
     except Interrupted as error:
         say(f"flex-assist: {error}")
         raise typer.Exit(EXIT_INTERRUPTED) from error
+    except (ExportError, OSError) as error:
+        if (locate().training(repository_id(wanted.root)) / plan.FILE_NAME).exists():
+            error.add_note("what was done is kept: go on with `flex-assist adapt --resume`")
+        raise
     if os.environ.get("RANK", "0") != "0":
         # One of several processes: the first one speaks for all.
         pass

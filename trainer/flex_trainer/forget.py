@@ -18,6 +18,7 @@ from flex_assist.adapters.registry import Registry
 from flex_assist.adapters.traces import Trace
 from flex_assist.config import Settings
 from flex_assist.engine.client import HostEngine
+from flex_assist.engine.kept_files import remove_all
 from flex_assist.errors import DataError
 from flex_assist.locations import Locations, private_directory, repository_id
 from flex_assist.locks import exclusive
@@ -67,6 +68,8 @@ def forget(paths: Sequence[str], root: Path, settings: Settings, locations: Loca
         for name in active:
             registry.deactivate(name)
         asyncio.run(_stop_host(locations, settings))
+        # What hosts leave of the last documents at their end.
+        remove_all(locations.prefixes)
         traces.remove(found, registry)
         registry.sweep()
         others = _elsewhere(forgotten, root, locations)

@@ -12,7 +12,7 @@ import pytest
 PROGRAM = str(Path(sys.executable).parent / "flex-assist")
 MEGABYTE = 1 << 20
 # The base that is served (30 MB in 8 bits) and checkpoints fit, a merged file beside them does not.
-SMALL_MB, LARGE_MB = 45, 400
+SMALL_MB, LARGE_MB = 45, 4000
 
 
 @pytest.fixture
@@ -50,9 +50,9 @@ def test_adapt_on_a_full_disk_loses_nothing_and_goes_on(
 
     stopped = run("adapt", str(repository), "--steps", "4", "--budget", "60s")
     assert stopped.returncode == 1, stopped.stderr
-    assert "No space left" in stopped.stderr
-    assert "free some space" in stopped.stderr
-    assert "--resume" in stopped.stderr
+    # Before it is written, or while it is.
+    assert "MB free; make room" in stopped.stderr or "free some space" in stopped.stderr
+    assert "go on with `flex-assist adapt --resume`" in stopped.stderr
     assert "Traceback" not in stopped.stderr
     listed = run("adapters", "list", "--repo", str(repository), "--json")
     assert json.loads(listed.stdout)["adapters"] == []

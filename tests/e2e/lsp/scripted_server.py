@@ -49,6 +49,9 @@ class ScriptedService:
     def recall(self, request: CompletionRequest) -> Completion | None:
         return None
 
+    def prepare(self, request: CompletionRequest) -> None:
+        pass
+
     async def warm(self, language: str | None) -> None:
         await asyncio.sleep(float(os.environ.get("SCRIPTED_WARM_S", "0")))
 

@@ -103,6 +103,7 @@ async def test_what_was_said_is_not_asked_again(
         engine=engine, settings=SETTINGS, locations=locations, root=tmp_path
     )
     request = CompletionRequest(before=BODY, after="\r\n\r\nx = 1\r\n", path="a.py")
+    await service.warm(None)
     assert service.recall(request) is None
     first = await service.complete(request)
     assert (first.source, first.completion_tokens > 0) == ("model", True)
@@ -143,6 +144,7 @@ async def test_the_next_suggestion_is_there_when_one_is_accepted(
     service = CompletionService(
         engine=engine, settings=SETTINGS, locations=locations, root=tmp_path
     )
+    await service.warm(None)
     request = CompletionRequest(before=BODY, after="\n", path="a.py")
     shown = await service.complete(request)
     accepted = replace(request, before=BODY + shown.text)
@@ -173,6 +175,8 @@ async def test_the_beginning_of_a_long_answer_comes_first(
         CompletionService(engine=engine, settings=SETTINGS, locations=locations, root=tmp_path)
         for _ in range(2)
     )
+    await patient.warm(None)
+    await hasty.warm(None)
     request = CompletionRequest(before=BODY + "return sum(item for ", after="\n", path="a.py")
     whole = await patient.complete(request)
     assert len(whole.text) > 12
@@ -191,8 +195,32 @@ async def test_the_beginning_of_a_long_answer_comes_first(
     third = CompletionService(engine=engine, settings=SETTINGS, locations=locations, root=tmp_path)
     await third.complete(replace(request, first_answer_ms=1))
     await third.complete(replace(request, before=BODY + "x"))
-    assert (await engine.status())["queue"]["completion"] == 0
+    async with asyncio.timeout(2):
+        while (await engine.status())["queue"]["completion"]:
+            await asyncio.sleep(0.01)
     await engine.close()
+
+
+async def test_a_prompt_is_read_before_anybody_waits(
+    service: CompletionService,
+) -> None:
+    await service.warm(None)
+    request = CompletionRequest(before=BODY * 4, after="\n", path="a.py")
+    service.prepare(request)
+    async with asyncio.timeout(60):
+        while service._preparing is not None and not service._preparing.done():
+            await asyncio.sleep(0.02)
+    found = await service.complete(request)
+    assert found.source == "model"
+    assert found.prompt_tokens > 60
+    # All but the token that is healed, and the last one, whose logits are wanted.
+    assert found.reused_tokens >= found.prompt_tokens - 2
+    # What is little is not worth it, and who asks for something else does not wait for it.
+    service.prepare(replace(request, before=BODY * 4 + "retu"))
+    assert (await service.complete(replace(request, before="x = "))).source == "model"
+    # A fault is told to whoever asks.
+    service.prepare(replace(request, adapter="no such adapter"))
+    await asyncio.sleep(0.01)
 
 
 VUE = """<template>

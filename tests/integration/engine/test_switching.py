@@ -1,6 +1,7 @@
 """Going from document to document and from adapter to adapter, and back."""
 
 import dataclasses
+import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -152,3 +153,36 @@ def test_what_cannot_be_restored_is_not_there(model: Path) -> None:
     assert context.prefill(list(range(100, 190))) == 80
     context.close()
     loaded.close()
+
+
+def test_a_restart_knows_the_last_documents(
+    model: Path, weights: list[Weights], tmp_path: Path
+) -> None:
+    encoder = Model.load(model, vocab_only=True)
+    prompts = {name: tuple(encoder.tokenize(text)) for name, text in TEXTS.items()}
+    encoder.close()
+    requests = [
+        GenerateRequest(weights=one, tokens=prompts[name], max_tokens=8, document=name)
+        for one in weights
+        for name in ("a.py", "b.go")
+    ]
+    pool = Pool(SETTINGS, prefixes=tmp_path / "prefixes")
+    first = [ask(pool, request) for request in requests]
+    again = [ask(pool, request) for request in requests]
+    pool.close()
+    pool = Pool(SETTINGS, prefixes=tmp_path / "prefixes")
+    for request, before, expected in zip(requests, first, again, strict=True):
+        assert before.reused_tokens == 0
+        found = ask(pool, request)
+        assert (found.text, found.reused_tokens) == (expected.text, len(request.tokens) - 1)
+    pool.close()
+    # An adapter that was replaced by one of the same size at the same time is another one.
+    a, b = (one.adapters[0] for one in weights)
+    status = a.stat()
+    a.write_bytes(b.read_bytes())
+    os.utime(a, ns=(status.st_atime_ns, status.st_mtime_ns))
+    pool = Pool(SETTINGS, prefixes=tmp_path / "prefixes")
+    replaced = ask(pool, requests[0])
+    assert replaced.reused_tokens == 0
+    assert replaced.text == first[2].text
+    pool.close()

@@ -30,6 +30,7 @@ class Model:
         self.closed = False
         self.fault: Exception | None = None
         self.known: dict[str, Completion] = {}
+        self.prepared: list[str] = []
 
     async def prepare(self) -> None:
         await asyncio.sleep(0)
@@ -56,6 +57,9 @@ class ModelOfRoot:
 
     def recall(self, request: CompletionRequest) -> Completion | None:
         return self.model.known.get(request.before)
+
+    def prepare(self, request: CompletionRequest) -> None:
+        self.model.prepared.append(request.before)
 
     async def warm(self, language: str | None) -> None:
         self.model.warmed.append((self.root.name if self.root else None, language))
@@ -194,19 +198,23 @@ async def test_a_promotion_is_noticed(
     session.start()
     session.open((root / "x.py").as_uri(), "python", 1, "x")
     await settle(lambda: len(model.warmed) == 2)
+    await ask(session, (root / "x.py").as_uri())
     await asyncio.sleep(0.01)
     assert model.refreshed == 0
     pointer.write_text("20260101T000000Z-0000\n")
     await settle(lambda: len(model.warmed) == 4)
     assert model.refreshed == 1
     assert model.warmed.count(("repository", "python")) == 2
+    # The new adapters (of the language, and for unknown ones) read what was asked last.
+    await settle(lambda: model.prepared == ["x", "x"])
 
 
 async def test_what_is_known_is_answered_at_once(session: Session, model: Model) -> None:
     session.configure({"completion": {"debounceMs": 5000}}, Encoding.UTF8, [])
     session.open("untitled:1", "python", 1, "x = ")
-    waiting = asyncio.ensure_future(ask(session, "untitled:1", invoked=False))
     await settle(lambda: len(model.warmed) == 1)
+    waiting = asyncio.ensure_future(ask(session, "untitled:1", invoked=False))
+    await settle(lambda: len(model.prepared) == 1)
     known = Completion(text="1", language="python", adapter="base", reason="r", source="cache")
     model.known["x = "] = known
     async with asyncio.timeout(1):
@@ -214,7 +222,8 @@ async def test_what_is_known_is_answered_at_once(session: Session, model: Model)
         # What was still waited for is given up.
         assert await waiting is None
     assert getattr(suggestion, "text", None) == "1"
-    assert model.asked == []
+    # While it was waited for more keys the prompt was read; what is known needs none.
+    assert (model.asked, model.prepared) == ([], ["x = "])
     record = session.history.last()
     assert record is not None
     assert (record.outcome, record.completion) == ("shown", known)

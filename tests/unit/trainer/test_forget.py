@@ -34,11 +34,13 @@ def root(tmp_path, promote):
 def test_it_is_gone_and_stays_gone(root):
     training = private_directory(locate().training(repository_id(root)))
     (training / "plan.json").write_text("{}")
+    (private_directory(locate().prefixes) / "margin.kv").write_bytes(b"what the engine had read")
     removed = forget.forget(["src/margin.py"], root, Settings(), locate())
     registry = Registry(locate(), root)
     assert (removed.active, removed.languages) == (("python",), ("python",))
     assert registry.folders() == []
     assert not training.exists()
+    assert not locate().prefixes.exists()
     left_out = forgetting.load(registry.folder)
     (root / "renamed.py").write_text(SECRETLY)
     documents = read_documents(root, Settings().mining, left_out)

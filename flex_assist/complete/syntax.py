@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from tree_sitter import Query
 
 # Around the cursor as far as it is parsed; the faults of the edges are the same with and without.
-CHARACTERS_BEFORE = 8_000
-CHARACTERS_AFTER = 2_000
+CHARACTERS_BEFORE = 4_000
+CHARACTERS_AFTER = 1_000
 # So many shorter texts are tried.
 MOST_TRIED = 12
 # What is broken already tells nothing about what is added.
@@ -46,6 +46,7 @@ def _above(before: str) -> str:
     return before[-CHARACTERS_BEFORE:].partition("\n")[2]
 
 
+@functools.lru_cache(maxsize=32)
 def _faults(text: str, language: Language) -> int:
     """Places where the grammar finds something too much, or too little."""
     from tree_sitter import QueryCursor

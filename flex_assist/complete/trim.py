@@ -27,7 +27,8 @@ MOST_BLOCK_LINES = 8
 MOST_EQUAL_BLOCKS = 3
 # A piece of a line that comes so often in a row is a loop, whatever numbers are in it.
 MOST_EQUAL_PIECES = 5
-PIECES = tuple(re.compile(rf"(.{{{size}}})\1{{{MOST_EQUAL_PIECES}}}") for size in range(4, 41))
+PIECE_SIZES = range(4, 41)
+PIECES = tuple(re.compile(rf"(.{{{size}}})\1{{{MOST_EQUAL_PIECES}}}") for size in PIECE_SIZES)
 # Where a round bracket may be closed that nobody opened: `case` in a shell.
 UNBALANCED = frozenset({"shell"})
 # What of the text right of the cursor says enough to be recognised in the middle of the answer.
@@ -59,7 +60,7 @@ REACHED = "cut at the text below"
 
 def finished_early(text: str, around: Surroundings, several: bool) -> bool:
     """True once nothing that may still come could be shown: the engine can stop."""
-    if ("\n" in text and not several) or cut_line_loops(text, around)[1]:
+    if ("\n" in text and not several) or _ends_in_pieces(text):
         return True
     if not several:
         return False
@@ -177,6 +178,18 @@ def cut_line_loops(text: str, around: Surroundings) -> tuple[str, str]:
     # The one that is whole first: more text must not change it.
     first = min(found, key=lambda match: (match.end(), match.start()))
     return text[: first.end(1)].rstrip(" \t,;+&|.-*/="), "cut at a repetition"
+
+
+def _ends_in_pieces(text: str) -> bool:
+    """Whether ``cut_line_loops`` finds something that ends with the text. Quick."""
+    tail = re.sub(
+        r"\d", "0", text[-PIECE_SIZES[-1] * (MOST_EQUAL_PIECES + 1) :].rpartition("\n")[2]
+    )
+    return any(
+        len(tail) >= size * (MOST_EQUAL_PIECES + 1)
+        and tail.endswith(tail[-size:] * (MOST_EQUAL_PIECES + 1))
+        for size in PIECE_SIZES
+    )
 
 
 def cut_at_following_lines(text: str, around: Surroundings) -> tuple[str, str]:

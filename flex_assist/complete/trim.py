@@ -47,6 +47,8 @@ DIRECTIVE = re.compile(
     r"#\s*(?:if|ifdef|ifndef|elif|else|endif|define|undef|pragma|region|endregion)\b"
 )
 DIRECTED = frozenset({"c", "cpp", "csharp"})
+# What may begin a string, a comment or a regular expression: more text can change what it is.
+AMBIGUOUS = frozenset("\"'`/#<")
 # The white space that a line starts with; the first line goes on from the cursor.
 LEAD = re.compile(r"(?<=\n)[ \t]+")
 SPACES_OF_A_TAB = 4
@@ -63,7 +65,7 @@ def finished_early(text: str, around: Surroundings, several: bool) -> bool:
     if ("\n" in text and not several) or _ends_in_pieces(text):
         return True
     if not several:
-        return False
+        return _closes_too_much(text, around)
     text, _ = fit_indentation(text, around)
     # A line that may still grow is not yet equal to another.
     whole = text.rpartition("\n")[0]
@@ -79,6 +81,14 @@ def fit_indentation(text: str, around: Surroundings) -> tuple[str, str]:
     other, own = (" " * SPACES_OF_A_TAB, unit) if unit == "\t" else ("\t", unit)
     fitted = LEAD.sub(lambda found: found[0].replace(other, own), text)
     return (fitted, "indented as the file is") if fitted != text else (text, "")
+
+
+def _closes_too_much(text: str, around: Surroundings) -> bool:
+    """Whether a line has closed what is closed right of the cursor, whatever may still come."""
+    tail = around.line_after.strip()
+    if not tail or tail[0] not in CLOSERS or not AMBIGUOUS.isdisjoint(text):
+        return False
+    return len(_up_to_surplus(text, around.open_brackets, around, tail[0])) < len(text)
 
 
 Filter = Callable[[str, Surroundings], tuple[str, str]]

@@ -129,6 +129,12 @@ def test_early_end_of_a_single_line() -> None:
     around = around_of("x = |")
     assert not finished_early("1", around, several=False)
     assert finished_early("1\n", around, several=False)
+    around = around_of("print(|)")
+    assert not finished_early("f(x)", around, several=False)
+    assert finished_early("f(x))", around, several=False)
+    assert not finished_early("f('x))", around, several=False)
+    assert not finished_early("a[0] + a[1] + a[2] + a[3] + a[4] ", around, several=False)
+    assert finished_early("a[0] + a[1] + a[2] + a[3] + a[4] + a[5] + ", around, several=False)
 
 
 def test_a_line_that_may_still_grow_is_no_repetition() -> None:

@@ -86,15 +86,15 @@ class Surroundings:
     @property
     def open_brackets(self) -> int:
         """Brackets opened before the cursor that nothing on the cursor's line closes."""
-        after = self.masked(self.line_after)
-        return max(0, _depth(self.before, self.language) - max(0, -balance(after)))
+        closed = _closed(self.masked(self.line_after))
+        return max(0, _depth(self.before, self.language) - closed)
 
     @property
     def spare_brackets(self) -> int | None:
         """Brackets opened before the cursor that nothing behind it closes; None if not known."""
         if max(len(self.before), len(self.after)) > CHARACTERS_COUNTED:
             return None
-        return max(0, _depth(self.before, self.language) - _closed(self))
+        return max(0, _depth(self.before, self.language) - _closed_behind(self))
 
     def masked(self, text: str) -> str:
         """``text``, read from the cursor on, with fillers in strings and comments."""
@@ -151,10 +151,14 @@ def _depth(before: str, language: str | None) -> int:
 
 
 @functools.lru_cache(maxsize=16)
-def _closed(around: Surroundings) -> int:
-    """Brackets that the text behind the cursor closes and does not open."""
+def _closed_behind(around: Surroundings) -> int:
+    return _closed(around.masked(around.after))
+
+
+def _closed(code: str) -> int:
+    """Brackets that a text closes and does not open."""
     depth = lowest = 0
-    for letter in around.masked(around.after):
+    for letter in code:
         depth += step(letter)
         lowest = min(lowest, depth)
     return -lowest

@@ -29,6 +29,8 @@ MOST_EQUAL_BLOCKS = 3
 MOST_EQUAL_PIECES = 5
 PIECE_SIZES = range(4, 41)
 PIECES = tuple(re.compile(rf"(.{{{size}}})\1{{{MOST_EQUAL_PIECES}}}") for size in PIECE_SIZES)
+# Rules of dashes and runs of spaces are no loops.
+TELLING_PIECE = re.compile(r"\w.*\w|[A-Za-z]")
 # Where a round bracket may be closed that nobody opened: `case` in a shell.
 UNBALANCED = frozenset({"shell"})
 # What of the text right of the cursor says enough to be recognised in the middle of the answer.
@@ -182,7 +184,12 @@ def cut_loops(text: str, around: Surroundings) -> tuple[str, str]:
 def cut_line_loops(text: str, around: Surroundings) -> tuple[str, str]:
     """End behind the first of equal pieces of a line: ``a[0] + a[1] + a[2] + ...``."""
     plain = re.sub(r"\d", "0", text)
-    found = [match for pattern in PIECES if (match := pattern.search(plain)) is not None]
+    found = [
+        match
+        for pattern in PIECES
+        for match in pattern.finditer(plain)
+        if TELLING_PIECE.search(match[1])
+    ]
     if not found:
         return text, ""
     # The one that is whole first: more text must not change it.
@@ -198,6 +205,7 @@ def _ends_in_pieces(text: str) -> bool:
     return any(
         len(tail) >= size * (MOST_EQUAL_PIECES + 1)
         and tail.endswith(tail[-size:] * (MOST_EQUAL_PIECES + 1))
+        and TELLING_PIECE.search(tail[-size:])
         for size in PIECE_SIZES
     )
 
@@ -252,7 +260,8 @@ def drop_line_suffix(text: str, around: Surroundings) -> tuple[str, str]:
             kept = kept.removesuffix(tail).rstrip()
     kept = _up_to_tail(kept, tail)
     literal = around.literal
-    if literal is not None and literal.closing and literal.closing in around.line_after:
+    closed = around.line_after.startswith if around.language == "shell" else tail.__contains__
+    if literal is not None and literal.closing and closed(literal.closing):
         # The cursor is in a string, and its end stands already there.
         kept = re.split(rf"(?<!\\){re.escape(literal.closing)}", kept, maxsplit=1)[0]
     if tail[0] in CLOSERS:
@@ -277,21 +286,24 @@ def drop_surplus_closers(text: str, around: Surroundings) -> tuple[str, str]:
     spare = around.spare_brackets
     if spare is None or around.language in UNBALANCED:
         return text, ""
-    kept = _up_to_surplus(text, spare, around)
-    return (kept, "dropped a bracket too many") if len(kept) < len(text) else (text, "")
+    cut, depth = len(text), spare
+    for at, letter in enumerate(around.masked(text)):
+        depth += step(letter)
+        if depth >= 0:
+            # What was closed is opened again: a condition's end, and its body, which stands below.
+            cut = len(text)
+        elif cut == len(text):
+            cut = at
+    return (text[:cut], "dropped a bracket too many") if cut < len(text) else (text, "")
 
 
-def _up_to_surplus(text: str, spare: int, around: Surroundings, closer: str = "") -> str:
-    """End before the bracket that closes more than the text and ``spare`` others opened.
-
-    Args:
-        closer: Only where it is this one.
-    """
+def _up_to_surplus(text: str, spare: int, around: Surroundings, closer: str) -> str:
+    """End before a ``closer`` that closes more than the text and ``spare`` others opened."""
     depth = spare
     for at, letter in enumerate(around.masked(text)):
         depth += step(letter)
         if depth < 0:
-            return text[:at] if letter == closer or not closer else text
+            return text[:at] if letter == closer else text
     return text
 
 

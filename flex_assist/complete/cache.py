@@ -75,10 +75,17 @@ class CompletionCache:
 
     def find(self, place: Place, around: Surroundings) -> Completion | None:
         """What is left of the newest answer that what was typed agrees with; None without one."""
-        for after, closed in _behind(around.after):
+        length = len(around.before)
+        near = [
+            (key, answer)
+            for key, answer in reversed(self._answers.items())
+            if 0 <= length - key.length <= len(answer.text) and key.place == place
+        ]
+        # The whole document is looked at only where there is something to find.
+        for after, closed in _behind(around.after) if near else ():
             digest = _digest(after)
-            for key, answer in reversed(self._answers.items()):
-                if key.after != digest or key.place != place:
+            for key, answer in near:
+                if key.after != digest:
                     continue
                 rest = _rest(key, answer.text, around, closed)
                 if rest is not None:
@@ -133,8 +140,6 @@ def _rest(key: _Key, text: str, around: Surroundings, closed: str) -> str | None
     Args:
         closed: What stands right of the cursor now and did not when it was given.
     """
-    if not 0 <= len(around.before) - key.length <= len(text):
-        return None
     typed = around.before[key.length :]
     if not text.startswith(typed) or (typed and len(typed) == len(text)):
         return None

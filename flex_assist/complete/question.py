@@ -19,6 +19,8 @@ INDENTED_LINES = 60
 INDENTATION = "    "
 # A shorter beginning of a line is not worth looking at.
 LEAST_CHARACTERS = 8
+# So many times as long as for the first answer the rest is computed, for the sake of heat.
+WRITTEN_ON = 4
 BEGUN_WORD = re.compile(r"\w*\Z")
 
 
@@ -67,7 +69,15 @@ class Question:
         """Whether ``text`` must do for now."""
         if self.first_answer_ms is None or not self.beginning(text):
             return False
-        return (time.perf_counter() - self.started) * 1000 >= self.first_answer_ms
+        return self._passed_ms() >= self.first_answer_ms
+
+    def is_long(self, text: str) -> bool:
+        """Whether an answer that was shown in part is not worth more computing."""
+        most_ms = (self.first_answer_ms or 0) * WRITTEN_ON
+        return bool(self.beginning(text)) and self._passed_ms() >= most_ms
+
+    def _passed_ms(self) -> float:
+        return (time.perf_counter() - self.started) * 1000
 
     def beginning(self, text: str) -> str:
         """What of ``text`` can be shown before the rest is there: whole lines, or whole words."""

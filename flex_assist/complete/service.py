@@ -205,8 +205,8 @@ class CompletionService:
         """Let the model write the rest, for whoever asks at the next key."""
         clock = Clock(time.perf_counter())
         try:
-            await writing.run(question.is_finished)
-            answer = self._answer(question, writing, clock, True)
+            whole = await writing.run(question.is_finished, question.is_long)
+            answer = self._answer(question, writing, clock, whole)
             if question.place is not None and answer.text.startswith(shown.text):
                 self._cache.put(question.place, question.around, answer)
         except FlexAssistError:
@@ -223,11 +223,14 @@ class CompletionService:
         self._rest = self._preparing = None
 
     def _go_on(self, question: Question, shown: Completion) -> None:
-        """Compute what comes behind what is shown now, if nothing else is to be done."""
-        if not shown.text or question.place is None or not self._settings.completion.ahead_share:
+        """Compute what comes behind what is shown now, if nothing else is to be done.
+
+        Where nothing is shown at the end of a line, the next key is likely to break it.
+        """
+        if question.place is None or not self._settings.completion.ahead_share:
             return
-        following = question.behind(shown.text)
-        if not self._cache.has(question.place, following.around):
+        following = question.behind(shown.text) if shown.text else question.next_line()
+        if following is not None and not self._cache.has(question.place, following.around):
             self._ahead.begin(following.around, lambda: self._compute_ahead(following))
 
     async def _compute_ahead(self, question: Question) -> None:

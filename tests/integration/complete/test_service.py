@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from flex_assist.adapters.registry import AdapterVersion, Registry
+from flex_assist.complete import question
 from flex_assist.complete.request import CompletionRequest
 from flex_assist.complete.service import BEGUN, CompletionService
 from flex_assist.config import CompletionSettings, EngineSettings, Settings
@@ -164,12 +165,20 @@ async def test_the_next_suggestion_is_there_when_one_is_accepted(
     )  # fmt: skip
     assert following.text == (await quiet.complete(line)).text
     assert quiet.recall(accepted) is None
+    # Whoever typed the line himself, and is shown nothing at its end, breaks it next.
+    typed = CompletionService(engine=engine, settings=SETTINGS, locations=locations, root=tmp_path)
+    await typed.warm(None)
+    assert (await typed.complete(accepted)).text == ""
+    async with asyncio.timeout(20):
+        while typed.recall(line) is None:
+            await asyncio.sleep(0.02)
     await engine.close()
 
 
 async def test_the_beginning_of_a_long_answer_comes_first(
-    locations: Locations, tmp_path: Path
+    locations: Locations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(question, "WRITTEN_ON", 10**6)
     engine = LocalEngine(SETTINGS.engine)
     patient, hasty = (
         CompletionService(engine=engine, settings=SETTINGS, locations=locations, root=tmp_path)

@@ -91,3 +91,10 @@ def test_a_beginning_is_due_after_its_time() -> None:
     assert late.is_due("x = f(1)\n")
     assert not late.is_due("x")
     assert not replace(late, first_answer_ms=None).is_due("x = f(1)\n")
+
+
+def test_the_rest_is_not_written_for_ever() -> None:
+    question = replace(at("    ", fim=True), started=time.perf_counter() - 2, first_answer_ms=400)
+    assert question.is_long("x = f(1)\n")
+    assert not question.is_long("x")
+    assert not replace(question, first_answer_ms=600).is_long("x = f(1)\n")

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,3 +50,20 @@ def test_both_controls_are_measured_and_nothing_is_left(
     assert not list(tmp_path.glob("flex-assist-bench-*"))
     assert {path: path.read_bytes() for path in right.iterdir()} == before
     assert not (home / "data" / "adapters").exists()
+
+
+def test_nothing_is_left_when_it_is_terminated(
+    tmp_path: Path, one_layer_base: Path, write_files: Callable[..., Path]
+) -> None:
+    right = write_files(tmp_path / "right", FILES)
+    command = [PROGRAM, "bench", "adapt", right, "--budget", "60s", "--base", one_layer_base]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    ) as process:  # fmt: skip
+        while not list(tmp_path.glob("flex-assist-bench-*/*")):
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 130
+    assert not list(tmp_path.glob("flex-assist-bench-*"))

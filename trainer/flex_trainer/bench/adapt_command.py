@@ -35,7 +35,8 @@ def adapt(
         from flex_trainer.bench.controls import ControlBench, compare
         from flex_trainer.budget import parse_seconds
     options = ControlBench(root=root, other=wrong, budget_s=parse_seconds(budget), seed=seed)
-    found = compare(options, settings)
+    with startup.terminated_as_interrupted():
+        found = compare(options, settings)
     if as_json:
         print_json(found)
     else:

@@ -64,7 +64,8 @@ def train(
         checkpointing=twice,
         waiting=wait,
     )
-    found = compare(options, settings)
+    with startup.terminated_as_interrupted():
+        found = compare(options, settings)
     if as_json:
         print_json(found)
     else:
@@ -108,7 +109,8 @@ def optimizers(
         batch_tokens=batch_tokens,
         overhead_steps=overhead_steps,
     )
-    found = compare(options, settings)
+    with startup.terminated_as_interrupted():
+        found = compare(options, settings)
     if as_json:
         print_json(found)
     else:

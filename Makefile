@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .DEFAULT_GOAL := help
 .PHONY: help setup editors demo test check fix unit e2e bench wheel clean
 .PHONY: bars-mining bars-prefilter bars-hostile bars-canary bars-adapt bars-chat bars-retrieval bars-route
-.PHONY: bars-parity bars-export bars-architectures bars-startup bars-small bars-polyglot bars-train bars-optimizers bars-kill bars-kill-export bars-plan bars-recipe bars-joint bench-gpu
+.PHONY: bars-parity bars-export bars-architectures bars-startup bars-small bars-polyglot bars-train bars-optimizers bars-kill bars-kill-export bars-plan bars-recipe bars-joint bars-edits bars-trimming bench-gpu
 
 help: ## show this
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -113,6 +113,12 @@ bars-route: setup ## switching adapters, merged or not, the table of a run (12 m
 
 bars-retrieval: setup ## what pieces of other files are worth to the base (10 min) -> docs/bars/retrieval.json
 	$(BIN)/python tests/benchmarks/retrieval.py --data "$(DATA)" $(BARS)
+
+bars-trimming: setup ## what the filters of completions do to what really stood there -> docs/bars/trimming.json
+	$(BIN)/python tests/benchmarks/trimming.py $(BARS)
+
+bars-edits: setup ## what spans edited in other files are worth to the base (5 min) -> docs/bars/edits.json
+	$(BIN)/python tests/benchmarks/edits.py $(BARS)
 
 bench-gpu: setup ## speed and optimizers as JSON, on a GPU where there is one; no bars (REPO=...)
 	@$(BIN)/flex-assist bench train $(REPO) --repeats 3 --json

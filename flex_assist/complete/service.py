@@ -16,7 +16,7 @@ from flex_assist.complete.private import without_secrets
 from flex_assist.complete.question import Clock, Question
 from flex_assist.complete.region import Region, at_cursor
 from flex_assist.complete.request import Completion, CompletionRequest
-from flex_assist.complete.surroundings import Surroundings
+from flex_assist.complete.surroundings import Surroundings, has_windows_line_ends
 from flex_assist.complete.trim import trim
 from flex_assist.complete.writing import Writing
 from flex_assist.config import Settings
@@ -163,7 +163,7 @@ class CompletionService:
             weights=weights,
             path=path,
             stops=region.stops,
-            crlf="\r\n" in request.before or "\r\n" in request.after,
+            crlf=has_windows_line_ends(request.before, request.after),
             place=place,
             started=started,
             first_answer_ms=request.first_answer_ms,

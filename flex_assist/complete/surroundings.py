@@ -16,6 +16,13 @@ CHARACTERS_COUNTED = 32 * 1024
 CHARACTERS_READ = 4_000
 
 
+OPENING_WORD = re.compile(r"\b(do|then|else)\s*$")
+# Not where the same line ends it, or only a condition stands behind.
+RUBY_OPENING = re.compile(
+    r"\s*(?:def|class|module|if|unless|while|until|case|begin|for)\b(?!.*(?:\bend\b|[=;]\s*$))"
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """The text around the cursor, in LF line ends.
@@ -46,7 +53,14 @@ class Surroundings:
     @property
     def opens_block(self) -> bool:
         """True right after something whose body goes on the following lines."""
-        return bool(BLOCK_OPENING.search(self.last_line))
+        return bool(BLOCK_OPENING.search(self.last_line)) or self.opens_with_word
+
+    @property
+    def opens_with_word(self) -> bool:
+        """True right after something whose body a word ends: ``end``, ``fi``, ``done``."""
+        line = self.last_line
+        by_ruby = self.language == "ruby" and bool(RUBY_OPENING.match(line))
+        return by_ruby or bool(OPENING_WORD.search(line))
 
     @property
     def has_body_below(self) -> bool:
@@ -72,19 +86,28 @@ class Surroundings:
     @property
     def open_brackets(self) -> int:
         """Brackets opened before the cursor that nothing on the cursor's line closes."""
-        after = self.masked(self.line_after)
-        return max(0, _depth(self.before, self.language) - max(0, -balance(after)))
+        closed = _closed(self.masked(self.line_after))
+        return max(0, _depth(self.before, self.language) - closed)
 
     @property
     def spare_brackets(self) -> int | None:
         """Brackets opened before the cursor that nothing behind it closes; None if not known."""
         if max(len(self.before), len(self.after)) > CHARACTERS_COUNTED:
             return None
-        return max(0, _depth(self.before, self.language) - _closed(self))
+        return max(0, _depth(self.before, self.language) - _closed_behind(self))
 
     def masked(self, text: str) -> str:
         """``text``, read from the cursor on, with fillers in strings and comments."""
         return masked(text, self.language, self.literal)
+
+
+def has_windows_line_ends(before: str, after: str) -> bool:
+    """Whether the line end nearest to the cursor is CRLF: a file may have both kinds."""
+    at = before.rfind("\n")
+    if at >= 0:
+        return before[at - 1 : at] == "\r"
+    at = after.find("\n")
+    return at > 0 and after[at - 1] == "\r"
 
 
 def several_lines(around: Surroundings, knows_end: bool) -> bool:
@@ -128,10 +151,14 @@ def _depth(before: str, language: str | None) -> int:
 
 
 @functools.lru_cache(maxsize=16)
-def _closed(around: Surroundings) -> int:
-    """Brackets that the text behind the cursor closes and does not open."""
+def _closed_behind(around: Surroundings) -> int:
+    return _closed(around.masked(around.after))
+
+
+def _closed(code: str) -> int:
+    """Brackets that a text closes and does not open."""
     depth = lowest = 0
-    for letter in around.masked(around.after):
+    for letter in code:
         depth += step(letter)
         lowest = min(lowest, depth)
     return -lowest

@@ -9,10 +9,12 @@ if TYPE_CHECKING:
     from tree_sitter import Query
 
 # Around the cursor as far as it is parsed; the faults of the edges are the same with and without.
-CHARACTERS_BEFORE = 8_000
-CHARACTERS_AFTER = 2_000
-# So many shorter texts are tried.
-MOST_TRIED = 12
+CHARACTERS_BEFORE = 4_000
+CHARACTERS_AFTER = 1_000
+# So many last lines may go.
+MOST_LINES = 2
+# Grammars that do not know all that is written in their language.
+UNRELIABLE = frozenset({"sql", "css"})
 # What is broken already tells nothing about what is added.
 MOST_FAULTS = 8
 
@@ -20,18 +22,18 @@ MOST_FAULTS = 8
 def without_broken_end(before: str, text: str, after: str, language: str | None) -> str:
     """``text`` without the last lines if it parses only without them.
 
-    It counts as parsing where there are no more faults than without any text. Where no beginning of
-    it parses, all of it stays.
+    It counts as parsing where there are no more faults than without any text. Where it does not
+    without them either, all of it stays.
     """
     known = BY_NAME.get(language or "")
-    if known is None or "\n" not in text:
+    if known is None or language in UNRELIABLE or "\n" not in text:
         return text
     before, after = _above(before), after[:CHARACTERS_AFTER]
     allowed = _faults(before + after, known)
     if allowed > MOST_FAULTS or _faults(before + text + after, known) <= allowed:
         return text
     shorter = text
-    for _ in range(MOST_TRIED):
+    for _ in range(MOST_LINES):
         shorter = shorter.rpartition("\n")[0].rstrip()
         if not shorter:
             break
@@ -46,6 +48,7 @@ def _above(before: str) -> str:
     return before[-CHARACTERS_BEFORE:].partition("\n")[2]
 
 
+@functools.lru_cache(maxsize=32)
 def _faults(text: str, language: Language) -> int:
     """Places where the grammar finds something too much, or too little."""
     from tree_sitter import QueryCursor

@@ -25,11 +25,16 @@ SHORT_LINE = 4
 # A block of so many lines that comes so often is a loop, too.
 MOST_BLOCK_LINES = 8
 MOST_EQUAL_BLOCKS = 3
+# A piece of a line that comes so often in a row is a loop, whatever numbers are in it.
+MOST_EQUAL_PIECES = 5
+PIECE_SIZES = range(4, 41)
+PIECES = tuple(re.compile(rf"(.{{{size}}})\1{{{MOST_EQUAL_PIECES}}}") for size in PIECE_SIZES)
+# Rules of dashes and runs of spaces are no loops.
+TELLING_PIECE = re.compile(r"\w.*\w|[A-Za-z]")
 # Where a round bracket may be closed that nobody opened: `case` in a shell.
 UNBALANCED = frozenset({"shell"})
 # What of the text right of the cursor says enough to be recognised in the middle of the answer.
 TELLING_CHARACTERS = 4
-OPENING_WORD = re.compile(r"\b(do|then|else)\s*$")
 CLOSING_WORD = re.compile(r"\s*(end|fi|done)\b")
 # At a lower column, and yet of the block around them.
 OUTDENTED = {
@@ -44,6 +49,8 @@ DIRECTIVE = re.compile(
     r"#\s*(?:if|ifdef|ifndef|elif|else|endif|define|undef|pragma|region|endregion)\b"
 )
 DIRECTED = frozenset({"c", "cpp", "csharp"})
+# What may begin a string, a comment or a regular expression: more text can change what it is.
+AMBIGUOUS = frozenset("\"'`/#<")
 # The white space that a line starts with; the first line goes on from the cursor.
 LEAD = re.compile(r"(?<=\n)[ \t]+")
 SPACES_OF_A_TAB = 4
@@ -57,8 +64,10 @@ REACHED = "cut at the text below"
 
 def finished_early(text: str, around: Surroundings, several: bool) -> bool:
     """True once nothing that may still come could be shown: the engine can stop."""
+    if ("\n" in text and not several) or _ends_in_pieces(text):
+        return True
     if not several:
-        return "\n" in text
+        return _closes_too_much(text, around)
     text, _ = fit_indentation(text, around)
     # A line that may still grow is not yet equal to another.
     whole = text.rpartition("\n")[0]
@@ -74,6 +83,14 @@ def fit_indentation(text: str, around: Surroundings) -> tuple[str, str]:
     other, own = (" " * SPACES_OF_A_TAB, unit) if unit == "\t" else ("\t", unit)
     fitted = LEAD.sub(lambda found: found[0].replace(other, own), text)
     return (fitted, "indented as the file is") if fitted != text else (text, "")
+
+
+def _closes_too_much(text: str, around: Surroundings) -> bool:
+    """Whether a line has closed what is closed right of the cursor, whatever may still come."""
+    tail = around.line_after.strip()
+    if not tail or tail[0] not in CLOSERS or not AMBIGUOUS.isdisjoint(text):
+        return False
+    return len(_up_to_surplus(text, around.open_brackets, around, tail[0])) < len(text)
 
 
 Filter = Callable[[str, Surroundings], tuple[str, str]]
@@ -143,7 +160,7 @@ def _leaves(line: str, earlier: list[str], depth: int, limit: int, around: Surro
     # What closes the block that was just opened still belongs to the text.
     if CLOSING_WORD.match(line):
         closed = any(CLOSING_WORD.match(one) and indentation_of(one) < limit for one in earlier)
-        return closed or not OPENING_WORD.search(around.last_line)
+        return closed or not around.opens_with_word
     opened = around.last_line.rstrip().endswith(tuple(OPENERS))
     return not (line.strip()[0] in CLOSERS and depth + (1 if opened else 0) > 0)
 
@@ -162,6 +179,35 @@ def cut_loops(text: str, around: Surroundings) -> tuple[str, str]:
             if any(block) and block * times == whole[first:end]:
                 return "\n".join(lines[: first + size]), "cut at a repetition"
     return text, ""
+
+
+def cut_line_loops(text: str, around: Surroundings) -> tuple[str, str]:
+    """End behind the first of equal pieces of a line: ``a[0] + a[1] + a[2] + ...``."""
+    plain = re.sub(r"\d", "0", text)
+    found = [
+        match
+        for pattern in PIECES
+        for match in pattern.finditer(plain)
+        if TELLING_PIECE.search(match[1])
+    ]
+    if not found:
+        return text, ""
+    # The one that is whole first: more text must not change it.
+    first = min(found, key=lambda match: (match.end(), match.start()))
+    return text[: first.end(1)].rstrip(" \t,;+&|.-*/="), "cut at a repetition"
+
+
+def _ends_in_pieces(text: str) -> bool:
+    """Whether ``cut_line_loops`` finds something that ends with the text. Quick."""
+    tail = re.sub(
+        r"\d", "0", text[-PIECE_SIZES[-1] * (MOST_EQUAL_PIECES + 1) :].rpartition("\n")[2]
+    )
+    return any(
+        len(tail) >= size * (MOST_EQUAL_PIECES + 1)
+        and tail.endswith(tail[-size:] * (MOST_EQUAL_PIECES + 1))
+        and TELLING_PIECE.search(tail[-size:])
+        for size in PIECE_SIZES
+    )
 
 
 def cut_at_following_lines(text: str, around: Surroundings) -> tuple[str, str]:
@@ -214,7 +260,8 @@ def drop_line_suffix(text: str, around: Surroundings) -> tuple[str, str]:
             kept = kept.removesuffix(tail).rstrip()
     kept = _up_to_tail(kept, tail)
     literal = around.literal
-    if literal is not None and literal.closing and literal.closing in around.line_after:
+    closed = around.line_after.startswith if around.language == "shell" else tail.__contains__
+    if literal is not None and literal.closing and closed(literal.closing):
         # The cursor is in a string, and its end stands already there.
         kept = re.split(rf"(?<!\\){re.escape(literal.closing)}", kept, maxsplit=1)[0]
     if tail[0] in CLOSERS:
@@ -239,21 +286,24 @@ def drop_surplus_closers(text: str, around: Surroundings) -> tuple[str, str]:
     spare = around.spare_brackets
     if spare is None or around.language in UNBALANCED:
         return text, ""
-    kept = _up_to_surplus(text, spare, around)
-    return (kept, "dropped a bracket too many") if len(kept) < len(text) else (text, "")
+    cut, depth = len(text), spare
+    for at, letter in enumerate(around.masked(text)):
+        depth += step(letter)
+        if depth >= 0:
+            # What was closed is opened again: a condition's end, and its body, which stands below.
+            cut = len(text)
+        elif cut == len(text):
+            cut = at
+    return (text[:cut], "dropped a bracket too many") if cut < len(text) else (text, "")
 
 
-def _up_to_surplus(text: str, spare: int, around: Surroundings, closer: str = "") -> str:
-    """End before the bracket that closes more than the text and ``spare`` others opened.
-
-    Args:
-        closer: Only where it is this one.
-    """
+def _up_to_surplus(text: str, spare: int, around: Surroundings, closer: str) -> str:
+    """End before a ``closer`` that closes more than the text and ``spare`` others opened."""
     depth = spare
     for at, letter in enumerate(around.masked(text)):
         depth += step(letter)
         if depth < 0:
-            return text[:at] if letter == closer or not closer else text
+            return text[:at] if letter == closer else text
     return text
 
 
@@ -289,7 +339,7 @@ def trim(
         What is shown, and the notes of the filters that did something.
     """
     blocks: list[Filter] = [cut_at_closed_bracket, cut_at_dedent, cut_loops]
-    filters = blocks if several else [cut_to_line]
+    filters = [*(blocks if several else [cut_to_line]), cut_line_loops]
     filters += [cut_at_following_lines, drop_line_suffix, drop_surplus_closers]
     filters += [drop_trailing_space, *([drop_broken_end] if several else [])]
     text, notes = LINE_END.sub("\n", text), dict[str, None]()

@@ -65,9 +65,13 @@ class Reader:
         self._model = base_model.load_base(base.path, torch.device(self._recipe.device), dtype)
         self._known: dict[str, Loss] = {}
 
-    def loss(self, case: dict[str, Any], chunks: Sequence[retrieval.Chunk]) -> Loss:
+    def loss(
+        self,
+        case: dict[str, Any],
+        chunks: Sequence[retrieval.Chunk],
+        settings: PromptSettings = PromptSettings(),  # noqa: B008
+    ) -> Loss:
         """Of the middle of a case."""
-        settings = PromptSettings()
         planned = outline(
             case["prefix"],
             case["suffix"],

@@ -87,6 +87,20 @@ def start(neovim: str, neovim_class: Any, tmp_path: Path) -> Iterator[Callable[.
         editor.close()
 
 
+FLOATING = """
+for _, window in ipairs(vim.api.nvim_list_wins()) do
+  if vim.api.nvim_win_get_config(window).relative ~= '' then
+    return vim.api.nvim_buf_get_lines(vim.api.nvim_win_get_buf(window), 0, -1, false)
+  end
+end
+return {}
+"""
+REPORT_OPENED = """
+local text = table.concat(vim.api.nvim_buf_get_lines(0, 0, -1, false), '\\n')
+return text:find('"completions"') ~= nil and text:find('x = 1') == nil
+"""
+
+
 def ghost(editor: Any) -> str:
     """The suggestion on the screen."""
     return str(editor.lua(GHOST))
@@ -107,6 +121,14 @@ def test_ghost_text_is_accepted_with_tab(
     assert file.read_text() == f"x = 1 # x = 1|\n|{file.as_posix()}\n"
     why: dict[str, Any] = until("why", lambda: ask_why(editor))
     assert (why["outcome"], why["accepted"]) == ("shown", True)
+    editor.lua("require('flex_assist').again(function(why) vim.g.again = why end)")
+    again: dict[str, Any] = until("an answer", lambda: editor.lua("return vim.g.again"))
+    assert (again["repeats"], again["completion"]["text"]) == (why["id"], why["completion"]["text"])
+    editor.call("nvim_command", "FlexAssist why")
+    shown = until("the window", lambda: editor.lua(FLOATING))
+    assert "adapter: base; scripted (python)" in shown
+    editor.call("nvim_command", "FlexAssist report")
+    until("the report", lambda: editor.lua(REPORT_OPENED))
     assert editor.lua("return require('flex_assist').status()") == "python: base (scripted)"
     assert editor.lua(LOGGED_ERRORS) == []
 

@@ -47,6 +47,9 @@ def test_completions_of_the_starter_model(
     assert set(why["completion"]["timings_ms"]) == {
         "context", "queue", "prefill", "decode", "trim", "total",
     }  # fmt: skip
+    parts = why["completion"]["explanation"]["parts"]
+    assert sum(part["tokens"] for part in parts) == why["completion"]["prompt_tokens"] > 0
+    assert "\nprompt: " in why["text"]
 
     # A document of no file and of no known language is completed by the base model.
     client.open("untitled:Untitled-1", TEXT, "cobol")

@@ -7,7 +7,8 @@ import pytest
 from flex_assist.complete.edits import EditedSpan, pieces, span
 from flex_assist.complete.private import without_secrets
 from flex_assist.config import PromptSettings
-from flex_assist.prompt.builder import fitted
+from flex_assist.language import BY_NAME
+from flex_assist.prompt.builder import fitted, outline
 from flex_assist.prompt.retrieval import RepositoryIndex
 
 SECRET = "password = 'vK2x9mQz7LpR'"
@@ -77,3 +78,25 @@ def test_budgets_shrink_together_where_the_context_is_small() -> None:
     sizes = (small.prefix_tokens, small.suffix_tokens, small.retrieval_tokens)
     assert sizes == (192, 64, 128)
     assert fitted(usual, 10).prefix_tokens == 0
+
+
+def test_in_the_prompt_a_span_has_the_form_of_any_piece() -> None:
+    """Training has shown pieces of files; it needs no other way to make these."""
+    (edited,) = pieces(
+        [EditedSpan(path="a.py", first_line=1, text="x = 1")], INDEX, path=None, language="python"
+    )
+    (found,) = RepositoryIndex([File("a.py", "python", "x = 1")]).search(
+        "x\n", "", path=None, language="python", count=1
+    )
+    texts = [
+        outline(
+            "y",
+            "",
+            path="b.py",
+            language=BY_NAME["python"],
+            chunks=[one],
+            settings=PromptSettings(),
+        ).texts()
+        for one in (edited, found)
+    ]
+    assert texts[0] == texts[1]

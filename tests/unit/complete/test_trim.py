@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flex_assist.complete.surroundings import Surroundings, several_lines
+from flex_assist.complete.surroundings import Surroundings, has_windows_line_ends, several_lines
 from flex_assist.complete.trim import finished_early, fit_indentation, trim
 from flex_assist.language import BY_NAME
 
@@ -129,6 +129,12 @@ def test_early_end_of_a_single_line() -> None:
     around = around_of("x = |")
     assert not finished_early("1", around, several=False)
     assert finished_early("1\n", around, several=False)
+    around = around_of("print(|)")
+    assert not finished_early("f(x)", around, several=False)
+    assert finished_early("f(x))", around, several=False)
+    assert not finished_early("f('x))", around, several=False)
+    assert not finished_early("a[0] + a[1] + a[2] + a[3] + a[4] ", around, several=False)
+    assert finished_early("a[0] + a[1] + a[2] + a[3] + a[4] + a[5] + ", around, several=False)
 
 
 def test_a_line_that_may_still_grow_is_no_repetition() -> None:
@@ -150,3 +156,20 @@ def test_many_brackets_take_no_time() -> None:
     text = "(" * 20_000 + ")" * 20_000
     around = Surroundings(before="[" * 20_000, after="]" * 20_000)
     assert len(trim(text, around, several=False, ended_by="end")[0]) <= len(text)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "windows"),
+    [
+        ("a\r\nb", "", True), ("a\nb", "\r\n", False), ("a\r\nb\nc", "\r\n", False),
+        ("a\nb\r\nc", "\n", True), ("a", "\r\n", True), ("a", "\n", False), ("", "", False),
+        ("\n", "\r\n", False), ("a\r", "\n", False), ("a", "\n\r\n", False),
+    ],
+)  # fmt: skip
+def test_the_nearest_line_end_is_that_of_the_answer(before: str, after: str, windows: bool) -> None:
+    assert has_windows_line_ends(before, after) is windows
+
+
+def test_every_language_has_golden_cases_with_a_closed_block_or_bracket() -> None:
+    named = [case["name"].partition(":")[0] for case in CASES]
+    assert {name for name in BY_NAME if named.count(name) < 3} == set()

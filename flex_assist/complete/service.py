@@ -12,6 +12,7 @@ from flex_assist.complete.ahead import Ahead
 from flex_assist.complete.cache import CompletionCache, Place, files_of
 from flex_assist.complete.context import RepositoryContext
 from flex_assist.complete.explanation import Asked, explanation
+from flex_assist.complete.flight import Flight
 from flex_assist.complete.private import without_secrets
 from flex_assist.complete.question import Clock, Question
 from flex_assist.complete.region import Region, at_cursor
@@ -30,6 +31,8 @@ from flex_assist.prompt.builder import MAX_BYTES_PER_TOKEN, Outline, assemble, f
 ENCODED_TEXTS_KEPT = 4096
 # Fewer new tokens are read while the answer is waited for.
 LEAST_PREPARED_TOKENS = 48
+# Beyond the wait for more keys, a call goes on for so long though its request was given up.
+GRACE_S = 0.2
 BEGUN = "the beginning; the rest comes with the next key"
 T = TypeVar("T")
 
@@ -63,6 +66,7 @@ class CompletionService:
         self._model: Path | None = None
         self._cache = CompletionCache()
         self._ahead = Ahead(settings.completion.ahead_share)
+        self._flight: Flight | None = None
         self._rest: asyncio.Task[None] | None = None
         self._preparing: asyncio.Task[None] | None = None
         self._asked: tuple[Weights, str, tuple[int, ...]] | None = None
@@ -182,11 +186,22 @@ class CompletionService:
         return _finish(found, question, Clock(question.started))
 
     async def _complete(self, question: Question, fresh: bool) -> Completion:
-        if not fresh and (known := self._recall(question)) is not None:
-            return known
+        if not fresh:
+            if (known := self._recall(question)) is not None:
+                return known
+            # What was typed since may be just what is being written.
+            joined = self._flight is not None and await self._flight.leads_to(question)
+            if joined and (known := self._recall(question)) is not None:
+                return known
         self._stop_what_nobody_waits_for()
+        grace_s = self._settings.completion.debounce_ms / 1000 + GRACE_S
+        flight = Flight(question, lambda flight: self._fly(flight, question), grace_s)
+        self._flight = flight
+        return await flight.join()
+
+    async def _fly(self, flight: Flight, question: Question) -> Completion:
         clock = Clock(question.started)
-        writing = await self._ask(question, clock)
+        writing = flight.writing = await self._ask(question, clock)
         try:
             whole = await writing.run(question.is_finished, question.is_due)
         except BaseException:
@@ -216,6 +231,8 @@ class CompletionService:
             await writing.close()
 
     def _stop_what_nobody_waits_for(self) -> None:
+        if self._flight is not None:
+            self._flight.give_up()
         self._ahead.stop()
         for task in (self._rest, self._preparing):
             if task is not None:

@@ -5,7 +5,7 @@ import contextlib
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -29,7 +29,6 @@ from flex_assist.errors import DataError, EngineError
 from flex_assist.language import by_path, by_word
 from flex_assist.locations import Locations
 from flex_assist.models.store import name_of, serving_path
-from flex_assist.repository.outgoing import Outgoing
 
 SYSTEM = (
     "You are FLeX-Assist, a coding assistant. Answer briefly and exactly."
@@ -97,7 +96,6 @@ class ChatService:
         self._locations = locations
         self._root = root
         self._router = Router(locations, root, self.base)
-        self._outgoing = Outgoing(root) if settings.remote.url else None
         self.files = ProjectFiles(root)
 
     @property
@@ -171,7 +169,6 @@ class ChatService:
             cut=prompt.cut,
         )
         request = self._request(route, model, facts, prompt.tokens, context)
-        request = replace(request, keep_local=await self._objection(exchanges))
         async with contextlib.aclosing(_generate(self._engine, request)) as stream:
             async for item in stream:
                 if isinstance(item, Finished):
@@ -179,15 +176,6 @@ class ChatService:
                     return
                 yield item
         raise EngineError("the engine ended the answer without a word; ask again")
-
-    async def _objection(self, exchanges: Sequence[Exchange]) -> str:
-        """Why no server may be asked: a file that was attached must stay here."""
-        if self._outgoing is None:
-            return ""
-        for attachment in (one for exchange in exchanges for one in exchange.attachments):
-            if why := await self._outgoing.objection(attachment.path, attachment.text):
-                return f"{attachment.label}: {why}"
-        return ""
 
     def _request(
         self, route: Route, model: Path, facts: ModelFacts, tokens: tuple[int, ...], context: int

@@ -185,7 +185,6 @@ class ChatScreen(Screen[None]):
         await reply.end(caption_at_end(message, event.answered))
         if event.answered is not None:
             self._show_numbers(event.answered)
-            self._show_place(event.answered)
         self._remember_questions()
 
     def _keep(self, reply: Reply, answered: Answered | None) -> Message:
@@ -210,16 +209,14 @@ class ChatScreen(Screen[None]):
         if not prompt.text.strip():
             prompt.put(text)
 
-    def _show_place(self, answered: Answered) -> None:
-        """Where the answer was computed, if not here as usual."""
+    def _show_numbers(self, answered: Answered) -> None:
+        self._status.show_activity(f"{answered.tokens_per_s:.0f} tok/s")
+        # Where it was computed, if not here as usual.
         if answered.served and self._prepared is not None:
             reason = f"{self._prepared.reason}; {answered.served}"
             self._status.show_adapter(self._session.adapter, answered.adapter, reason)
         if answered.warning:
             notices.warn(self, answered.warning)
-
-    def _show_numbers(self, answered: Answered) -> None:
-        self._status.show_activity(f"{answered.tokens_per_s:.0f} tok/s")
         if self._prepared is not None:
             used = answered.prompt_tokens + answered.tokens
             self._status.show_context(used, self._prepared.context_tokens)

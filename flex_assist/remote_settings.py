@@ -41,7 +41,7 @@ class RemoteSettings:
     )
     fallback: bool = setting(True, "compute on this machine where the server does not")
     connect_timeout_s: float = setting(2.0, "seconds to connect", low=0.05, high=60)
-    first_timeout_s: float = setting(8.0, "seconds until the first text", low=0.1, high=600)
+    first_timeout_s: float = setting(5.0, "seconds until the first text", low=0.1, high=600)
     stall_timeout_s: float = setting(8.0, "seconds from one text to the next", low=0.1, high=600)
     total_timeout_s: float = setting(120.0, "seconds for a whole answer", low=0.1, high=3600)
     retries: int = setting(

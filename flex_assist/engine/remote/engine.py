@@ -219,14 +219,13 @@ class RemoteEngine:
         Raises:
             Misfit: The server's vocabulary is not the local base's.
         """
-        if known.same is False:
+        wanted = self._settings.prompt
+        if known.same is False and wanted != "text":
             raise Misfit(
                 f"{target.model!r} at {self._settings.host} has another vocabulary than the base "
                 f"model {known.model.name!r} of this machine; set model.base to the same model"
             )
-        return self._settings.prompt == "tokens" or (
-            self._settings.prompt == "auto" and known.same is True
-        )
+        return wanted == "tokens" or (wanted == "auto" and known.same is True)
 
     # --- here -------------------------------------------------------------------------------
 

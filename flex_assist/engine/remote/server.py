@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 from flex_assist.engine.protocol import Weights
 from flex_assist.engine.remote.faults import Misfit, RemoteFault
 from flex_assist.engine.remote.transport import Transport, shown
+from flex_assist.language import BY_NAME
 from flex_assist.remote_settings import RemoteSettings
 
 Make = Literal["vllm", "llama.cpp", "other"]
@@ -90,7 +91,7 @@ def choose(server: Server, settings: RemoteSettings, weights: Weights) -> Target
     name = settings.name_of(weights.name, weights.version)
     if name in server.loras:
         scales = tuple((number, float(one == name)) for one, number in server.loras.items())
-        return Target(model=_base(server, settings).model, loras=scales, label=name)
+        return Target(model=server.models[0] if server.models else "", loras=scales, label=name)
     if name in server.models:
         return Target(model=name, loras=_none_of(server), label=name)
     known = ", ".join((*server.loras, *server.models)) or "nothing"
@@ -126,12 +127,15 @@ def _base(server: Server, settings: RemoteSettings) -> Target:
                 f"{shown(', '.join(server.models))}; set remote's `base`"
             )
         return Target(model=settings.base, loras=_none_of(server), label=settings.base)
-    if len(server.bases) != 1:
+    # A merged file is no LoRA of another model, and yet an adapter's.
+    adapted = {settings.name_of(name, "") for name in (*BY_NAME, "shared")}
+    bases = [name for name in server.bases if name not in adapted]
+    if len(bases) != 1:
         raise Misfit(
-            f"{settings.host} has {len(server.bases)} models that could be the base "
-            f"({shown(', '.join(server.bases))}); set remote's `base`"
+            f"{settings.host} has {len(bases) or 'no'} models that could be the base, of "
+            f"{shown(', '.join(server.models)) or 'none'}; set remote's `base`"
         )
-    return Target(model=server.bases[0], loras=_none_of(server), label=server.bases[0])
+    return Target(model=bases[0], loras=_none_of(server), label=bases[0])
 
 
 def _none_of(server: Server) -> tuple[tuple[int, float], ...] | None:

@@ -327,8 +327,19 @@ async def test_two_models_and_no_base(
     engine: RemoteEngine, server: StandIn, request_for: GenerateRequest
 ) -> None:
     server.models = [{"id": "a"}, {"id": "b"}]
-    with pytest.raises(EngineError, match=r"2 models that could be the base \(a, b\)"):
+    with pytest.raises(EngineError, match="2 models that could be the base, of a, b"):
         await answer(engine, request_for)
+
+
+async def test_a_merged_file_is_not_taken_for_the_base(
+    settings: RemoteSettings, opened: Open, server: StandIn, base: Path,
+    request_for: GenerateRequest,
+) -> None:  # fmt: skip
+    server.models = [{"id": "python", "owned_by": "llamacpp"}]
+    engine = opened(settings)
+    with pytest.raises(EngineError, match="no models that could be the base, of python"):
+        await answer(engine, request_for)
+    assert server.completions == []
 
 
 SECRETS = (

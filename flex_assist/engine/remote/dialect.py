@@ -83,8 +83,7 @@ def _llama_cpp(
         "samplers": ["temperature", "top_p"],
         "repeat_penalty": 1.0,
         "return_tokens": False,
-        # The server reuses KV across adapters (llama.cpp issue 26207): with adapters, none at all.
-        "cache_prompt": target.loras is None,
+        "cache_prompt": target.cached,
     }
     if target.loras is not None:
         found["lora"] = [{"id": number, "scale": scale} for number, scale in target.loras]

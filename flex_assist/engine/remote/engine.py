@@ -82,10 +82,10 @@ class RemoteEngine:
         ``served`` of each part says who computed it; ``warning`` what to mend if that was not the
         server.
         """
-        kept, warning = "", ""
+        why, warning = "", ""
         if self._patience.pausing:
-            warning = self._patience.reason
-        elif not (kept := await self._kept(request)):
+            why = warning = self._patience.reason
+        elif not (why := await self._kept(request)):
             begun = False
             try:
                 async with contextlib.aclosing(self._remote(request)) as answer:
@@ -97,8 +97,8 @@ class RemoteEngine:
                 self._patience.failed(str(fault))
                 if begun:
                     raise EngineError(f"{fault}, in the middle of an answer; ask again") from fault
-                warning = str(fault)
-        async with contextlib.aclosing(self._here(request, kept, warning)) as answer:
+                why, warning = str(fault), self._patience.reason
+        async with contextlib.aclosing(self._here(request, why, warning)) as answer:
             async for item in answer:
                 yield item
 
@@ -238,12 +238,12 @@ class RemoteEngine:
         return f"a secret in the prompt ({found})" if found else ""
 
     async def _here(
-        self, request: GenerateRequest, kept: str, warning: str
+        self, request: GenerateRequest, why: str, warning: str
     ) -> AsyncGenerator[Piece | Finished, None]:
         """This machine's answer, with a word on why it is this machine's."""
         if not self._settings.fallback:
-            raise self._nowhere(kept or warning)
-        served = f"computed on this machine: {kept or warning}"
+            raise self._nowhere(why)
+        served = f"computed on this machine: {why}"
         if warning:
             warning = f"{warning}. Until that is mended, this machine computes"
         try:
@@ -251,7 +251,7 @@ class RemoteEngine:
                 async for item in answer:
                     yield replace(item, served=served, warning=warning)
         except FlexAssistError as error:
-            raise EngineError(f"{kept or warning}; nor can this machine answer: {error}") from error
+            raise EngineError(f"{why}; nor can this machine answer: {error}") from error
 
     def _nowhere(self, why: str) -> EngineError:
         return EngineError(

@@ -35,7 +35,9 @@ class Patience:
         self._until_s = time.monotonic() + pause_s
         self._failures = min(self._failures + 1, 16)
         self._unanswered_s = 0.0
-        self.reason = reason
+        # The first one stays: servers put numbers of requests into their words, and people are to
+        # be told once.
+        self.reason = self.reason or reason
 
     def answered(self) -> None:
         """Text came."""

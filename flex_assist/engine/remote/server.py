@@ -1,7 +1,8 @@
 """What a server is and has: its make, its models and adapters, and whether its tokens are ours."""
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, Final, Literal
 
@@ -17,6 +18,8 @@ Make = Literal["vllm", "llama.cpp", "other"]
 PROBE: Final = (
     'def größe(x, y=2.5):\n\treturn f"π≈{x!r} 日本語" # naïve 1234567\r\n        if x != y: pass\n'
 )
+# Earlier builds of llama.cpp use KV again across adapters (issue 26207); this one was seen not to.
+APART_SINCE_BUILD: Final = 11549
 _NOT_THERE = frozenset({400, 404, 405, 415, 422, 501})
 
 
@@ -27,12 +30,14 @@ class Server:
     Attributes:
         bases: Models that are no LoRA of another one, as far as the server says.
         loras: llama.cpp's adapters: name to number.
+        apart: Whether it keeps the KV of one adapter from another one.
     """
 
     make: Make
     models: tuple[str, ...]
     bases: tuple[str, ...]
     loras: Mapping[str, int]
+    apart: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +48,13 @@ class Target:
         model: The model's name.
         loras: llama.cpp's adapters with their scales; None where it has none.
         label: For people.
+        cached: Whether KV of earlier requests may be used again.
     """
 
     model: str
     loras: tuple[tuple[int, float], ...] | None
     label: str
+    cached: bool = True
 
 
 async def look(transport: Transport, host: str) -> Server:
@@ -77,6 +84,7 @@ async def look(transport: Transport, host: str) -> Server:
         models=tuple(one["id"] for one in records),
         bases=tuple(one["id"] for one in records if not one.get("parent")),
         loras=await _loras(transport) if make == "llama.cpp" else {},
+        apart=make != "llama.cpp" or await _build(transport) >= APART_SINCE_BUILD,
     )
 
 
@@ -86,6 +94,10 @@ def choose(server: Server, settings: RemoteSettings, weights: Weights) -> Target
     Raises:
         Misfit: Nobody there can.
     """
+    return replace(_chosen(server, settings, weights), cached=server.apart or not server.loras)
+
+
+def _chosen(server: Server, settings: RemoteSettings, weights: Weights) -> Target:
     if not weights.name:
         return _base(server, settings)
     name = settings.name_of(weights.name, weights.version)
@@ -152,6 +164,14 @@ async def _loras(transport: Transport) -> dict[str, int]:
         for one in found
         if isinstance(one, dict) and isinstance(one.get("path"), str) and _is_number(one.get("id"))
     }
+
+
+async def _build(transport: Transport) -> int:
+    """The number of llama.cpp's build; 0 where it does not say."""
+    _, found = await transport.fetch(transport.address("/props", root=True))
+    build = found.get("build_info") if isinstance(found, dict) else None
+    number = re.match(r"b?(\d{1,9})(?!\d)", build) if isinstance(build, str) else None
+    return int(number[1]) if number else 0
 
 
 def _named(path: str) -> str:

@@ -27,12 +27,14 @@ class StandIn:
     Attributes:
         behaviours: What the next requests for a completion get, the last one for ever.
         tokens: What ``/tokenize`` answers; None: there is no such path.
+        others: What further paths answer.
         hung_up: Set when a client hangs up while an answer is going on.
     """
 
     behaviours: list[Behaviour] = field(default_factory=list)
     models: list[dict[str, Any]] = field(default_factory=lambda: [{"id": "cut"}])
     tokens: list[int] | None = None
+    others: dict[str, Any] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
     connections: int = 0
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)
@@ -40,7 +42,7 @@ class StandIn:
 
     @property
     def completions(self) -> list[Asked]:
-        return [one for one in self.asked if one.path.endswith("/completions")]
+        return [one for one in self.asked if one.path.endswith(("/completions", "/completion"))]
 
     async def start(self) -> asyncio.Server:
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -61,6 +63,8 @@ class StandIn:
         elif asked.path == "/tokenize":
             known = self.tokens is not None
             await whole(200 if known else 404, {"tokens": self.tokens})(writer)
+        elif asked.path in self.others:
+            await whole(200, self.others[asked.path])(writer)
         else:
             behaviour = self.behaviours.pop(0) if len(self.behaviours) > 1 else self.behaviours[0]
             answering = asyncio.ensure_future(behaviour(writer))

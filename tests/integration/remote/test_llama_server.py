@@ -98,16 +98,19 @@ async def test_the_adapter_is_chosen_by_its_name(
     engine: RemoteEngine, local: LocalEngine, base: Path, adapters: tuple[Path, Path],
     request_for: GenerateRequest,
 ) -> None:  # fmt: skip
-    """A, B, base, A, B: each as here, whatever the server had in its cache."""
+    """A, B, B, base, A, B: each as here, whatever the server had in its cache."""
     python, go = (adapted(base, path) for path in adapters)
-    texts = []
-    for weights in (python, go, Weights(model=base), python, go):
+    texts, reused = [], []
+    for weights in (python, go, go, Weights(model=base), python, go):
         request = replace(request_for, weights=weights)
         _, there = await answer(engine, request)
         _, here = await answer(local, request)
         assert there.text == here.text
         texts.append(there.text)
+        reused.append(there.reused_tokens > 0)
     assert len(set(texts)) == 3
+    # Whether the second of two alike finds something depends on the build.
+    assert not any(reused[:2] + reused[3:])
 
 
 async def test_an_adapter_that_is_not_there_is_never_answered_by_another(

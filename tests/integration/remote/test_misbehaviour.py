@@ -85,7 +85,7 @@ async def test_the_fallback_says_so_once_for_each_reason(
     server: StandIn,
     request_for: GenerateRequest,
 ) -> None:
-    server.behaviours = [whole(500, {"error": {"message": "out of\x1b memory"}})]
+    server.behaviours = [whole(500, {"error": {"message": "out of\x1b memory"}}), whole(500, {})]
     engine = opened(replace(settings, fallback=True))
     _, first = await answer(engine, request_for)
     _, second = await answer(engine, request_for)
@@ -106,10 +106,14 @@ async def test_it_is_asked_again_after_a_pause(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr("flex_assist.engine.remote.patience.FIRST_PAUSE_S", 0.05)
-    server.behaviours = [whole(500, {}), GOOD]
+    server.behaviours = [whole(500, "request 1"), whole(500, "request 2"), GOOD]
     engine = opened(replace(settings, fallback=True))
     assert (await answer(engine, request_for))[1].form == "base"
     await asyncio.sleep(0.06)
+    _, second = await answer(engine, request_for)
+    assert "request 2" in second.served
+    assert "request 1" in second.warning
+    await asyncio.sleep(0.15)
     assert (await answer(engine, request_for))[1].form == "remote"
 
 
@@ -329,6 +333,32 @@ async def test_two_models_and_no_base(
     server.models = [{"id": "a"}, {"id": "b"}]
     with pytest.raises(EngineError, match="2 models that could be the base, of a, b"):
         await answer(engine, request_for)
+
+
+@pytest.mark.parametrize(
+    ("build", "cached"),
+    [("b10121-0a1b2c3", False), ("b11549-0a1b2c3", True), ("b0-unknown", False), (7, False)],
+)
+async def test_the_prompt_cache_of_a_server_that_mixes_adapters_up(
+    engine: RemoteEngine, server: StandIn, request_for: GenerateRequest, build: object, cached: bool
+) -> None:
+    server.models = [{"id": "cut", "owned_by": "llamacpp"}]
+    server.others = {
+        "/lora-adapters": [
+            {"id": 0, "path": "a/python.gguf"},
+            {"id": 1, "path": "go/adapter.gguf"},
+        ],
+        "/props": {"build_info": build},
+    }
+    server.behaviours = [
+        stream({"content": "x"}, {"content": "", "stop": True, "stop_type": "eos"})
+    ]
+    weights = replace(request_for.weights, adapters=(Path("x"),), name="go")
+    shown, finished = await answer(engine, replace(request_for, weights=weights))
+    assert (shown, finished.reason) == ("x", "end")
+    [asked] = server.completions
+    assert asked.body["cache_prompt"] is cached
+    assert asked.body["lora"] == [{"id": 0, "scale": 0.0}, {"id": 1, "scale": 1.0}]
 
 
 async def test_a_merged_file_is_not_taken_for_the_base(

@@ -140,6 +140,17 @@ def test_what_ollama_and_vllm_are_told(version: AdapterVersion, base: Path, tmp_
     )
 
 
+def test_a_developer_imports_what_the_server_was_given(
+    version: AdapterVersion, base: Path, tmp_path: Path, registry: Registry
+) -> None:
+    target = tmp_path / "vllm"
+    export(order(version, base, target, form="vllm"))
+    registry.remove("python", version.manifest.version)
+    made = import_folder(target / "python", base, registry)
+    assert made.manifest.fim == version.manifest.fim
+    assert made.manifest.version == version.manifest.version
+
+
 def test_there_and_back(
     version: AdapterVersion, base: Path, tmp_path: Path, registry: Registry
 ) -> None:

@@ -43,7 +43,9 @@ async def measure(runs: int, home: Path) -> dict[str, Any]:
         assert server.stdout is not None
         address = next(line for line in server.stdout if line.startswith("http")).strip()
         host = HostEngine(locations, EngineSettings(threads=1))
-        remote = RemoteEngine(RemoteSettings(url=address + "/v1", fallback=False), host)
+        remote = RemoteEngine(
+            RemoteSettings(url=address + "/v1", fallback=False, first_timeout_s=60), host
+        )
         try:
             prompts = [await _prompt(host, model, number) for number in range(runs + 1)]
             spelled = await host.spell(model, prompts[0].tokens)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from flex_assist import config, language
-from flex_assist.cli.output import JSON_HELP, print_json
+from flex_assist.cli.output import JSON_HELP, print_json, say
 from flex_assist.complete.request import Completion, CompletionRequest
 from flex_assist.complete.root import find_root
 from flex_assist.errors import ConfigError, DataError
@@ -51,6 +51,8 @@ def command(
         print_json(as_dict(completion))
     else:
         print(completion.text)
+    if completion.warning:
+        say(completion.warning)
 
 
 def as_dict(completion: Completion) -> dict[str, object]:
@@ -118,12 +120,12 @@ def _decode(data: bytes, source: str) -> str:
 async def _complete(request: CompletionRequest, path: Path) -> Completion:
     from flex_assist.complete.region import at_cursor
     from flex_assist.complete.service import CompletionService
-    from flex_assist.engine.client import HostEngine
+    from flex_assist.engine.choice import open_engine
 
     locations = locate()
     root = find_root(path, locations)
     settings = config.load(locations, root)
-    engine = HostEngine(locations, settings.engine)
+    engine = open_engine(locations, settings)
     try:
         service = CompletionService(
             engine=engine, settings=settings, locations=locations, root=root

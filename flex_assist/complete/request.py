@@ -38,6 +38,7 @@ class Completion:
         form: What computed: ``base``, ``adapter`` over it, or both ``merged`` into one file.
         timings_ms: context, queue, prefill, decode, trim, total.
         notes: What the filters did, in their order, e.g. ``"cut at the suffix"``.
+        warning: What to mend, for people, if another engine than the wanted one had to answer.
     """
 
     text: str
@@ -50,3 +51,4 @@ class Completion:
     reused_tokens: int = 0
     completion_tokens: int = 0
     notes: tuple[str, ...] = ()
+    warning: str = ""

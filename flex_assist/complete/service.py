@@ -27,6 +27,7 @@ from flex_assist.language import Language
 from flex_assist.locations import Locations
 from flex_assist.models import store
 from flex_assist.prompt.builder import Outline, Prompt, assemble, outline
+from flex_assist.repository.outgoing import Outgoing
 
 ENCODED_TEXTS_KEPT = 4096
 T = TypeVar("T")
@@ -56,6 +57,7 @@ class CompletionService:
         self._locations = locations
         self._context = context or RepositoryContext(root, settings, locations=locations)
         self._router = router or Router(locations, root, settings.model.base)
+        self._outgoing = Outgoing(root) if settings.remote.url and root is not None else None
         self._encoded: dict[str, list[int]] = {}
         self._model: Path | None = None
 
@@ -101,7 +103,10 @@ class CompletionService:
             around, knows_end=route.fim is not None
         )
         stops = region.stops if several else tuple(dict.fromkeys((*region.stops, "\n")))
-        text, finished = await self._generate(prompt, route.weights(model), around, stops)
+        kept = ""
+        if self._outgoing:
+            kept = await self._outgoing.objection(request.path, request.before, request.after)
+        text, finished = await self._generate(prompt, route.weights(model), around, stops, kept)
         with clock.stage("trim"):
             shown, notes = trim(text, around, several=several, ended_by=finished.reason)
             if "\r\n" in request.before or "\r\n" in request.after:
@@ -111,13 +116,14 @@ class CompletionService:
             text=shown,
             language=language.name if language else None,
             adapter=route.name,
-            reason=route.reason,
+            reason=f"{route.reason}; {finished.served}" if finished.served else route.reason,
             form=finished.form,
             timings_ms=clock.result(),
             prompt_tokens=finished.prompt_tokens,
             reused_tokens=finished.reused_tokens,
             completion_tokens=finished.completion_tokens,
             notes=notes,
+            warning=finished.warning,
         )
 
     async def warm(self, language: str | None, adapter: str = "auto") -> None:
@@ -133,6 +139,8 @@ class CompletionService:
     def refresh(self) -> None:
         """Look at the repository's files again. Adapters are looked up at each request anyway."""
         self._context.forget()
+        if self._outgoing:
+            self._outgoing.forget()
 
     async def _routed(
         self, language: str | None, adapter: str, use: Callable[[Route], Awaitable[T]]
@@ -186,7 +194,12 @@ class CompletionService:
         return [self._encoded[text] for text in texts]
 
     async def _generate(
-        self, prompt: Prompt, weights: Weights, around: Surroundings, stops: tuple[str, ...]
+        self,
+        prompt: Prompt,
+        weights: Weights,
+        around: Surroundings,
+        stops: tuple[str, ...],
+        kept: str,
     ) -> tuple[str, Finished]:
         request = GenerateRequest(
             weights=weights,
@@ -194,10 +207,12 @@ class CompletionService:
             heal=True,
             max_tokens=self._settings.completion.max_tokens,
             stop_texts=stops,
+            keep_local=kept,
         )
         text, started, first = "", time.perf_counter(), None
         pieces = 0
         form: Form = "base"
+        served = warning = ""
         # Closing the stream is what tells the engine to stop.
         async with aclosing(self._engine.generate(request)) as stream:
             async for item in stream:
@@ -205,6 +220,7 @@ class CompletionService:
                     return item.text, item
                 assert isinstance(item, Piece)
                 text, form = text + item.text, item.form
+                served, warning = item.served, item.warning
                 pieces += 1
                 first = first or time.perf_counter()
                 if finished_early(text, around, "\n" not in stops):
@@ -221,6 +237,8 @@ class CompletionService:
             prefill_ms=((first or now) - started) * 1000,
             decode_ms=(now - (first or now)) * 1000,
             form=form,
+            served=served,
+            warning=warning,
         )
 
 

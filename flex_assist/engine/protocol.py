@@ -1,20 +1,21 @@
 """What an engine is: the seam between prompts and whatever computes.
 
 Implementations: ``local.LocalEngine`` (in this process), ``client.HostEngine`` (the shared engine
-host, over a socket). Prompts arrive as token ids, so that serving asks in exactly the tokens that
-training used; ``tokenize`` turns text into them with the model's own vocabulary.
+host, over a socket), ``remote.engine.RemoteEngine`` (a server, for repositories that opted in);
+``choice.open_engine`` picks. Prompts arrive as token ids, so that serving asks in exactly those
+that training used; ``tokenize`` turns text into them with the model's own vocabulary.
 """
 
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
-# What answered: the base alone, adapters over it, or the file in which they are merged.
-Form = Literal["base", "adapter", "merged"]
+# What answered: the base alone, adapters over it, the file in which they are merged, or a server.
+Form = Literal["base", "adapter", "merged", "remote"]
 
 
 class Priority(IntEnum):
@@ -35,11 +36,15 @@ class Weights:
         adapters: LoRA GGUF files; the sum of all their updates is added to the base.
         merged: A GGUF file of the base with the same sum in it. An engine may answer with it
             instead: the same function, but for rounding.
+        name: The adapter's, for engines that know weights by name; the base has none.
+        version: Of that adapter.
     """
 
     model: Path
     adapters: tuple[Path, ...] = ()
     merged: Path | None = None
+    name: str = field(default="", compare=False)
+    version: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +91,7 @@ class GenerateRequest:
         forced: Bytes that the answer must begin with. They are part of its text.
         stop_texts: Generation ends before any of these appears in the answer.
         temperature: 0 takes the likeliest token.
+        keep_local: Why this must not leave the machine, for people; empty where it may.
     """
 
     weights: Weights
@@ -99,14 +105,22 @@ class GenerateRequest:
     top_p: float = 0.95
     seed: int = 0
     priority: Priority = Priority.COMPLETION
+    keep_local: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """Some more of the answer."""
+    """Some more of the answer.
+
+    Attributes:
+        served: Where it was computed, for people, if that is worth a word.
+        warning: What to mend, for people, if an engine had to do without something.
+    """
 
     text: str
     form: Form = "base"
+    served: str = ""
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +131,7 @@ class Finished:
         text: The whole answer, ``forced`` included.
         reason: ``end``: an end token; ``text``: a stop text; ``length``: ``max_tokens`` or context.
         reused_tokens: Prompt tokens whose KV was still there.
+        served, warning: As in ``Piece``.
     """
 
     text: str
@@ -128,6 +143,8 @@ class Finished:
     prefill_ms: float
     decode_ms: float
     form: Form = "base"
+    served: str = ""
+    warning: str = ""
 
 
 class Engine(Protocol):
@@ -139,6 +156,12 @@ class Engine(Protocol):
 
     async def tokenize(self, model: Path, pieces: Sequence[TextPiece]) -> list[list[int]]:
         """Token ids of each piece, without BOS or EOS."""
+        ...
+
+    async def spell(
+        self, model: Path, tokens: Sequence[int], *, control: bool = False
+    ) -> list[bytes]:
+        """What each token stands for. Control tokens spell nothing, or their names."""
         ...
 
     def generate(self, request: GenerateRequest) -> AsyncGenerator[Piece | Finished, None]:

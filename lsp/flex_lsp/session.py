@@ -175,6 +175,8 @@ class Session:
             self._record(identity, query, "failed", note=repr(error))
             return Suggestion(identity=identity, text="")
         self.board.ready(completion.language, completion.adapter, completion.reason)
+        if completion.warning:
+            self._report(completion.warning)
         outcome: Outcome = "shown" if completion.text.strip() else "nothing"
         self._record(identity, query, outcome, completion)
         text = completion.text if outcome == "shown" else ""

@@ -27,6 +27,7 @@ class Model:
         self.refreshed = 0
         self.closed = False
         self.fault: Exception | None = None
+        self.warning = ""
 
     async def prepare(self) -> None:
         await asyncio.sleep(0)
@@ -49,7 +50,10 @@ class ModelOfRoot:
         self.model.asked.append(request)
         if self.model.fault is not None:
             raise self.model.fault
-        return Completion(text="!", language="python", adapter="python", reason="it is active")
+        return Completion(
+            text="!", language="python", adapter="python", reason="it is active",
+            warning=self.model.warning,
+        )  # fmt: skip
 
     async def warm(self, language: str | None) -> None:
         self.model.warmed.append((self.root.name if self.root else None, language))
@@ -194,3 +198,13 @@ async def test_a_promotion_is_noticed(
     await settle(lambda: len(model.warmed) == 4)
     assert model.refreshed == 1
     assert model.warmed.count(("repository", "python")) == 2
+
+
+async def test_what_a_server_lacks_is_told_once(session: Session, model: Model, told: Told) -> None:
+    model.warning = "llm.example.com answers 500. Until that is mended, this machine computes"
+    session.configure(None, Encoding.UTF8, [Path("/a")])
+    session.open("file:///a/x.py", "python", 1, "x")
+    for _ in range(3):
+        await ask(session, "file:///a/x.py")
+    assert [s for s in told if isinstance(s, str)] == [model.warning]
+    assert session.board.current.state == "ready"

@@ -28,6 +28,7 @@ FORMATS: Final = ("gguf", "peft", "ollama", "vllm")
 SERVED_TYPE: Final = "Q8_0"
 FOUR_BITS: Final = ("Q4_K_M", "Q4_0")
 README: Final = "README.md"
+VLLM_RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
 PEFT_FILES: Final = (PEFT_WEIGHTS, PEFT_CONFIG, manifests.FILE_NAME)
 Progress = Callable[[int, int], None]
 
@@ -101,10 +102,12 @@ def _gguf(order: Order, folder: Path, progress: Progress) -> tuple[dict[str, Any
     _copy(order.version.lora, folder / LORA_GGUF)
     note = _note(order, survival)
     manifest = order.version.manifest
+    # Suffix first, as it was trained; of no use where no infilling tokens were taught.
+    infilling = " --spm-infill" if manifest.fim else ""
     text = (
         f"# {manifest.name} {manifest.version}, adapted by FLeX-Assist\n\n"
         f"- `{name}`: {manifest.base_model} + adapter, for "
-        f"`llama-server -m {name} --spm-infill`; {note}.\n"
+        f"`llama-server -m {name}{infilling}`; {note}.\n"
         f"- `{LORA_GGUF}`: the adapter alone, for `llama-server -m BASE --lora {LORA_GGUF}`.\n"
         f"- Base: {manifest.base_model}, sha256 {manifest.base_sha256}.\n"
     )
@@ -140,12 +143,22 @@ def _vllm(order: Order, folder: Path, progress: Progress) -> tuple[None, str]:
     script = (
         "#!/bin/sh\n"
         f"# Give the folder or name of the base: {order.version.manifest.base_model}\n"
+        'base="${1:?the base model}"\n'
+        # The name of a model on a hub stays as it is.
+        'if [ -d "$base" ]; then base="$(cd "$base" && pwd)"; fi\n'
         'cd "$(dirname "$0")" || exit 1\n'
-        f'exec vllm serve "${{1:?the base model}}" --enable-lora --max-lora-rank {max(ranks)} '
-        f"--lora-modules {modules}\n"
+        "shift\n"
+        # By default one batch holds one adapter only, and developers of another language wait.
+        f'exec vllm serve "$base" --enable-lora --max-loras {len(ranks)} '
+        f'--max-lora-rank {_served_rank(max(ranks))} --lora-modules {modules} "$@"\n'
     )
     (folder / "serve.sh").write_text(script, encoding="utf-8")
     return None, "start it by `sh serve.sh BASE`; ask for a language by the model's name"
+
+
+def _served_rank(rank: int) -> int:
+    """The least rank of those that vLLM has room for."""
+    return next((served for served in VLLM_RANKS if served >= rank), rank)
 
 
 _WRITERS: Final[dict[str, Callable[[Order, Path, Progress], tuple[dict[str, Any] | None, str]]]] = {

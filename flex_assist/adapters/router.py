@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from flex_assist.adapters import routes
-from flex_assist.adapters.registry import AdapterVersion, Registry
+from flex_assist.adapters.registry import IMPORTED, AdapterVersion, Registry
 from flex_assist.adapters.routes import BASE, PLUS, SHARED, Candidate, MeasuredRoute, RouteTable
 from flex_assist.engine.protocol import Weights
 from flex_assist.errors import ConfigError, DataError, FlexAssistError
@@ -32,6 +32,7 @@ class Route:
         adapters: LoRA GGUF files that are added to the base model; none for the base itself.
         merged: The base with their sum in it, as one file, where there is one.
         fim: Infilling tokens that it was trained with.
+        version: Of the adapter that says how infilling is asked for.
     """
 
     name: str
@@ -39,10 +40,17 @@ class Route:
     adapters: tuple[Path, ...] = ()
     merged: Path | None = None
     fim: FimTokens | None = None
+    version: str = ""
 
     def weights(self, model: Path) -> Weights:
         """What the engine loads, over the base model's file ``model``."""
-        return Weights(model=model, adapters=self.adapters, merged=self.merged)
+        return Weights(
+            model=model,
+            adapters=self.adapters,
+            merged=self.merged,
+            name=self.name if self.adapters else "",
+            version=self.version,
+        )
 
 
 class Routes(Protocol):
@@ -104,7 +112,9 @@ class Router:
         if measured is None and own is not None:
             version = {language: own.manifest.version}
             found = (*found, Candidate(name=language, versions=version))
-        bits = own.manifest.metrics.get("bits_per_byte") if own else None
+        # What an imported one was measured on is another repository.
+        here = own is not None and own.manifest.verdict != IMPORTED
+        bits = own.manifest.metrics.get("bits_per_byte") if own and here else None
         if not isinstance(bits, dict) or any(one.bits_per_byte is not None for one in found):
             return found
         gate = {BASE: bits.get("base"), language: bits.get("adapted")}
@@ -245,6 +255,7 @@ def _of(name: str, adapters: tuple[AdapterVersion, ...], reason: str) -> Route:
         adapters=tuple(one.lora for one in adapters),
         merged=adapters[0].merged if len(adapters) == 1 else None,
         fim=adapters[-1].manifest.fim,
+        version=adapters[-1].manifest.version,
     )
 
 

@@ -14,8 +14,9 @@ from typing import Annotated
 import typer
 
 from flex_assist import __version__, config
+from flex_assist.cli import doctor_remote
 from flex_assist.cli.output import JSON_HELP, print_json, printable
-from flex_assist.errors import BusyError, FlexAssistError
+from flex_assist.errors import BusyError, FlexAssistError, how_to_install
 from flex_assist.locations import Locations, locate
 from flex_assist.locks import exclusive
 from flex_assist.models import installed, store
@@ -72,7 +73,7 @@ def examine(locations: Locations, *, fix: bool = False) -> Iterator[Check]:
             name=f"extra {extra}",
             ok=not missing,
             found="installed" if not missing else f"without {', '.join(missing)}",
-            advice=f"pip install 'flex-assist[{extra}]'",
+            advice=how_to_install(extra),
         )
     yield _writable(locations.data)
     yield _space(locations.data)
@@ -83,6 +84,8 @@ def examine(locations: Locations, *, fix: bool = False) -> Iterator[Check]:
         advice="install git: ignore rules and history are then read as git does",
     )
     yield from _adapters(locations, fix)
+    for name, found, fault in doctor_remote.servers(locations):
+        yield Check(name=f"server of {name}", ok=not fault, found=found, advice=fault)
     yield from _socket(locations, fix)
 
 

@@ -10,13 +10,14 @@ import pytest
 from flex_assist.adapters.router import Route
 from flex_assist.complete.flight import Flight
 from flex_assist.complete.question import Question
-from flex_assist.complete.request import Completion
+from flex_assist.complete.request import Completion, CompletionRequest
 from flex_assist.complete.surroundings import Surroundings
 from flex_assist.complete.writing import Writing
 from flex_assist.engine.protocol import Finished, Piece, Weights
 from flex_assist.errors import EngineError
 
 ASKED = Question(
+    request=CompletionRequest(before="x = ", after="\n"),
     around=Surroundings(before="x = ", after="\n"), language=None,
     route=Route(name="base", reason="r"), weights=Weights(model=Path("/m")), path=None, stops=(),
     crlf=False, place=None, started=0,

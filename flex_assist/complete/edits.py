@@ -32,13 +32,18 @@ class EditedSpan:
     text: str
 
 
-@lru_cache(maxsize=64)
 def span(path: str, document: str, first: int, last: int) -> EditedSpan | None:
     """The span around edited lines; None where they are blank, or the document has a secret.
 
     Args:
         first, last: Lines from 0, both included.
     """
+    return _span(path, document, first, last) if len(document) <= MOST_CHARACTERS else None
+
+
+# The same is asked at each key in another document.
+@lru_cache(maxsize=32)
+def _span(path: str, document: str, first: int, last: int) -> EditedSpan | None:
     lines = document.replace("\r\n", "\n").split("\n")
     start = max(0, min(first, len(lines) - 1) - LINES_AROUND)
     kept = lines[start : min(last + LINES_AROUND + 1, start + MOST_LINES)]
@@ -46,7 +51,7 @@ def span(path: str, document: str, first: int, last: int) -> EditedSpan | None:
         del kept[0]
         start += 1
     text = "\n".join(kept).rstrip()
-    if not text or len(document) > MOST_CHARACTERS or _has_secret(document):
+    if not text or _has_secret(document):
         return None
     return EditedSpan(path=path, first_line=start + 1, text=text)
 

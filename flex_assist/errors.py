@@ -35,6 +35,11 @@ class ConfigError(FlexAssistError):
     """A setting, a flag or a settings file is wrong."""
 
 
+def how_to_install(extra: str) -> str:
+    """What to do for an optional part. By the wheel: there is no package in a registry."""
+    return f"install the wheel with its extra, pip install './flex_assist-VERSION.whl[{extra}]'"
+
+
 class MissingExtraError(ConfigError):
     """An optional part is not installed.
 
@@ -44,9 +49,7 @@ class MissingExtraError(ConfigError):
     """
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(
-            f"{what} needs packages that are not installed: pip install 'flex-assist[{extra}]'"
-        )
+        super().__init__(f"{what} needs packages that are not installed: {how_to_install(extra)}")
         self.extra = extra
 
 

@@ -101,10 +101,12 @@ def _gguf(order: Order, folder: Path, progress: Progress) -> tuple[dict[str, Any
     _copy(order.version.lora, folder / LORA_GGUF)
     note = _note(order, survival)
     manifest = order.version.manifest
+    # Suffix first, as it was trained; of no use where no infilling tokens were taught.
+    infilling = " --spm-infill" if manifest.fim else ""
     text = (
         f"# {manifest.name} {manifest.version}, adapted by FLeX-Assist\n\n"
         f"- `{name}`: {manifest.base_model} + adapter, for "
-        f"`llama-server -m {name} --spm-infill`; {note}.\n"
+        f"`llama-server -m {name}{infilling}`; {note}.\n"
         f"- `{LORA_GGUF}`: the adapter alone, for `llama-server -m BASE --lora {LORA_GGUF}`.\n"
         f"- Base: {manifest.base_model}, sha256 {manifest.base_sha256}.\n"
     )
@@ -140,8 +142,11 @@ def _vllm(order: Order, folder: Path, progress: Progress) -> tuple[None, str]:
     script = (
         "#!/bin/sh\n"
         f"# Give the folder or name of the base: {order.version.manifest.base_model}\n"
+        'base="${1:?the base model}"\n'
+        # The name of a model on a hub stays as it is.
+        'if [ -d "$base" ]; then base="$(cd "$base" && pwd)"; fi\n'
         'cd "$(dirname "$0")" || exit 1\n'
-        f'exec vllm serve "${{1:?the base model}}" --enable-lora --max-lora-rank {max(ranks)} '
+        f'exec vllm serve "$base" --enable-lora --max-lora-rank {max(ranks)} '
         f"--lora-modules {modules}\n"
     )
     (folder / "serve.sh").write_text(script, encoding="utf-8")

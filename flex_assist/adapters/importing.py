@@ -1,5 +1,6 @@
 """Taking in an adapter that was exported elsewhere. Nothing of it is trusted."""
 
+import difflib
 import json
 import math
 import os
@@ -9,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
+
+import gguf
 
 from flex_assist.adapters import manifest as manifests
 from flex_assist.adapters.manifest import (
@@ -20,15 +23,17 @@ from flex_assist.adapters.manifest import (
     PEFT_WEIGHTS,
     Manifest,
 )
-from flex_assist.adapters.registry import AdapterVersion, Registry, new_version
-from flex_assist.errors import DataError, ExportError
+from flex_assist.adapters.registry import IMPORTED, AdapterVersion, Registry, new_version
+from flex_assist.adapters.routes import SHARED
+from flex_assist.errors import ConfigError, DataError, ExportError
 from flex_assist.files import digest
+from flex_assist.language import BY_NAME
 from flex_assist.models import merging
 from flex_assist.models.architectures import layout
-from flex_assist.models.gguf_file import architecture, open_gguf, shape_of
+from flex_assist.models.gguf_file import architecture, field, open_gguf, shape_of
 from flex_assist.models.importance import read_importance
 from flex_assist.models.lora_gguf import LoraModule, write_lora
-from flex_assist.models.provenance import Provenance
+from flex_assist.models.provenance import LoraIdentity, Provenance, lora_identity
 from flex_assist.models.safetensors_files import read_matrices
 from flex_assist.models.survival import stored_updates
 
@@ -43,7 +48,6 @@ MOST_BYTES: Final[Mapping[str, int]] = {
 BEFORE, AFTER_A, AFTER_B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
 # What PEFT can do beyond scale * B A; a GGUF file cannot say it.
 UNKNOWN_FORMS = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save")
-IMPORTED = "imported"
 
 
 def import_folder(folder: Path, base: Path, registry: Registry) -> AdapterVersion:
@@ -58,6 +62,11 @@ def import_folder(folder: Path, base: Path, registry: Registry) -> AdapterVersio
         ModelError: The weights are damaged.
     """
     found = told(folder)
+    if found.version in registry.version_names(found.name):
+        raise DataError(
+            f"{found.name}/{found.version} is here already; remove it before: `flex-assist "
+            f"adapters remove {found.name}/{found.version}`"
+        )
     if digest(base) != found.base_sha256:
         raise ExportError(
             f"{str(folder)!r} is an adapter of {found.base_model} with the sha256 "
@@ -69,7 +78,7 @@ def import_folder(folder: Path, base: Path, registry: Registry) -> AdapterVersio
             if name == IMATRIX_GGUF and not os.path.lexists(folder / name):
                 continue
             _take(folder / name, staged / name, found.artefacts.get(name))
-        _write_gguf(staged, base)
+        _write_gguf(staged, base, found)
         return _publish(staged, found, base, registry)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
@@ -91,18 +100,23 @@ def told(folder: Path) -> Manifest:
     return found
 
 
-def import_gguf(lora: Path, name: str, base: Path, base_model: str, registry: Registry) -> (
-    AdapterVersion
-):  # fmt: skip
-    """Take in a LoRA GGUF file, as an inactive version of ``name``.
+def import_gguf(
+    lora: Path, name: str | None, base: Path, base_model: str, registry: Registry
+) -> AdapterVersion:
+    """Take in a LoRA GGUF file, as an inactive version.
 
     PEFT's files are not made from it: such a version can be served, and not trained further.
+
+    Args:
+        name: The adapter's; None takes what the file says.
 
     Raises:
         DataError, ExportError, ModelError: See ``import_folder``.
     """
     _check_file(lora, MOST_BYTES[LORA_GGUF])
-    staged = registry.stage(name)
+    identity = identified(lora, base)
+    chosen = _chosen(name, identity, lora)
+    staged = registry.stage(chosen)
     try:
         _take(lora, staged / LORA_GGUF, None)
         known = {tensor.name: shape_of(tensor) for tensor in open_gguf(base).tensors}
@@ -118,18 +132,56 @@ def import_gguf(lora: Path, name: str, base: Path, base_model: str, registry: Re
                 f"({own if wrong is None else wrong!r} differs); give its base by --base"
             )
         found = Manifest(
-            name=name,
+            name=chosen,
             version=new_version(),
-            languages=(name,),
+            languages=(chosen,),
             base_model=base_model,
             base_sha256=digest(base),
-            fim=None,
+            fim=identity.fim if identity else None,
             verdict=IMPORTED,
             reason="",
         )
         return _publish(staged, found, base, registry)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+
+
+def identified(lora: Path, base: Path) -> LoraIdentity | None:
+    """What a LoRA file says of itself; None where it is of another make and says nothing.
+
+    Raises:
+        ExportError: It says that it is of another base.
+        ModelError: A file is damaged.
+    """
+    reader = open_gguf(lora)
+    if field(reader, gguf.Keys.General.TYPE) != gguf.GGUFType.ADAPTER:
+        raise ExportError(
+            f"{str(lora)!r} is a model and no LoRA adapter; of an export, give adapter.gguf or the "
+            "whole folder; a merged model is used by `flex-assist models add`"
+        )
+    vocabulary = len(field(open_gguf(base), gguf.Keys.Tokenizer.LIST, []))
+    found = lora_identity(reader, vocabulary)
+    if found is not None and found.base_sha256 != digest(base):
+        raise ExportError(
+            f"{str(lora)!r} is an adapter of {found.base_name} with the sha256 "
+            f"{found.base_sha256[:16]}…, not of {str(base)!r}; give its base by --base"
+        )
+    return found
+
+
+def _chosen(name: str | None, identity: LoraIdentity | None, lora: Path) -> str:
+    """The adapter's name: one that is looked up when a file of a language is open."""
+    chosen = name or (identity.adapter if identity else None)
+    if chosen is None:
+        raise ConfigError(f"give the language that {str(lora)!r} is for by --name")
+    if chosen not in BY_NAME and chosen != SHARED:
+        like = difflib.get_close_matches(chosen, BY_NAME, 1, 0.3)
+        hint = f"; did you mean {like[0]!r}?" if like else ""
+        raise ConfigError(
+            f"{chosen!r} is no language that an adapter can be for{hint} "
+            f"Known: {', '.join(sorted(BY_NAME))}"
+        )
+    return chosen
 
 
 def _publish(staged: Path, found: Manifest, base: Path, registry: Registry) -> AdapterVersion:
@@ -145,7 +197,9 @@ def _publish(staged: Path, found: Manifest, base: Path, registry: Registry) -> A
     served = merging.write_served(base, staged / LORA_GGUF, merged, found.fim, provenance)
     if (staged / IMATRIX_GGUF).is_file():
         read_importance(staged / IMATRIX_GGUF)
-    reason = f"imported, not measured here{f'; there: {found.reason}' if found.reason else ''}"
+    fim = "" if found.fim else ", without infilling tokens: it only goes on with text"
+    there = f"; there: {found.reason}" if found.reason else ""
+    reason = f"imported, not measured here{fim}{there}"
     made = sorted(staged.iterdir())
     known = replace(
         found,
@@ -161,8 +215,14 @@ def _publish(staged: Path, found: Manifest, base: Path, registry: Registry) -> A
     return registry.publish(found.name, staged, found.version)
 
 
-def _write_gguf(staged: Path, base: Path) -> None:
+def _write_gguf(staged: Path, base: Path, found: Manifest) -> None:
     """The LoRA GGUF from PEFT's files."""
+    identity = LoraIdentity(
+        base_name=found.base_model,
+        base_sha256=found.base_sha256,
+        adapter=found.name,
+        fim=found.fim,
+    )
     scale, rank = _scale(staged / PEFT_CONFIG)
     tensors = read_matrices(staged / PEFT_WEIGHTS, MOST_BYTES[PEFT_WEIGHTS])
     reader = open_gguf(base)
@@ -182,7 +242,7 @@ def _write_gguf(staged: Path, base: Path) -> None:
         modules[module] = LoraModule(module=module, a=a, b=b, scale=scale)
     if len(tensors) != 2 * len(modules):
         raise ExportError("the adapter has a B without its A; export it again")
-    write_lora(base, staged / LORA_GGUF, modules)
+    write_lora(base, staged / LORA_GGUF, modules, identity)
 
 
 def _scale(path: Path) -> tuple[float, int]:

@@ -27,6 +27,8 @@ STAGING, TRASH = ".staging-", ".trash-"
 # Who changes something waits so long for others who do: deleting takes a moment.
 CHANGE_WAIT_S = 60.0
 PROMOTED = "promoted"
+# Of a version that was trained elsewhere.
+IMPORTED = "imported"
 VERSION = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}", re.ASCII)
 VERSION_TIME = "%Y%m%dT%H%M%SZ"
 NAME = re.compile(r"[a-z][a-z0-9_+#-]*")
@@ -183,6 +185,9 @@ class Registry:
     def roll_back(self, name: str) -> AdapterVersion:
         """Make the newest promoted version before the active one answer; damaged ones are passed.
 
+        Where the active one was never promoted (it was imported, or activated by hand), the newest
+        promoted one.
+
         Raises:
             DataError: There is none, or no version is active.
         """
@@ -193,7 +198,9 @@ class Registry:
                     f"no version of {name!r} is active; name one: `flex-assist adapters activate "
                     f"{name}/VERSION`"
                 )
-            found = self.last_good(name, before=now)
+            active = self.active(name)
+            by_hand = active is not None and active.manifest.verdict != PROMOTED
+            found = self.last_good(name) if by_hand else self.last_good(name, before=now)
             if found is None:
                 raise DataError(
                     f"there is no promoted version of {name!r} before {now!r}; to let the base "

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from flex_assist.adapters import routes
-from flex_assist.adapters.registry import AdapterVersion, Registry
+from flex_assist.adapters.registry import IMPORTED, AdapterVersion, Registry
 from flex_assist.adapters.routes import BASE, PLUS, SHARED, Candidate, MeasuredRoute, RouteTable
 from flex_assist.engine.protocol import Weights
 from flex_assist.errors import ConfigError, DataError, FlexAssistError
@@ -104,7 +104,9 @@ class Router:
         if measured is None and own is not None:
             version = {language: own.manifest.version}
             found = (*found, Candidate(name=language, versions=version))
-        bits = own.manifest.metrics.get("bits_per_byte") if own else None
+        # What an imported one was measured on is another repository.
+        here = own is not None and own.manifest.verdict != IMPORTED
+        bits = own.manifest.metrics.get("bits_per_byte") if own and here else None
         if not isinstance(bits, dict) or any(one.bits_per_byte is not None for one in found):
             return found
         gate = {BASE: bits.get("base"), language: bits.get("adapted")}

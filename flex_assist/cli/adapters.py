@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flex_assist.cli import adapters_export, adapters_route, adapters_versions
-from flex_assist.cli.output import JSON_HELP, print_json, print_table, printable
+from flex_assist.cli.output import JSON_HELP, print_json, print_table, printable, say
 from flex_assist.cli.registries import registry_of
 from flex_assist.complete.root import root_of
 from flex_assist.errors import ConfigError, DataError
@@ -37,6 +37,9 @@ def list_adapters(repo: Repo = Path(), as_json: AsJson = False) -> None:
     ]
     if as_json:
         print_json({"repository": str(root_of(repo, locate())), "adapters": records})
+        return
+    if not records:
+        print("no adapters here; run `flex-assist adapt`")
         return
     rows = [
         ("*" if r["active"] else "", r["name"], r["version"], r["verdict"], r["reason"])
@@ -74,6 +77,7 @@ def show(
         found = explained.adapter
     if verify and found is not None:
         registry.checked(found.folder.parent.name, found.folder.name)
+        say(f"verified: the {len(found.manifest.artefacts)} files are as they were written")
     if report:
         print(_report_of(name, found))
         return

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flex_assist import config
+from flex_assist.adapters.manifest import LORA_GGUF, PEFT_WEIGHTS
 from flex_assist.cli.output import JSON_HELP, print_json, printable, say
 from flex_assist.cli.registries import registry_of
-from flex_assist.config import ModelSettings
+from flex_assist.complete.root import root_of
 from flex_assist.errors import ConfigError
+from flex_assist.locations import locate
 from flex_assist.models import store
 
 if TYPE_CHECKING:
@@ -77,7 +80,8 @@ def import_adapter(
         typer.Argument(help="a folder that `export --format peft` wrote, or a LoRA GGUF file"),
     ],
     name: Annotated[
-        str | None, typer.Option(help="of a GGUF file: the language that it is for")
+        str | None,
+        typer.Option(help="of a GGUF file: the language that it is for, if it does not say so"),
     ] = None,
     repo: Repo = Path(),
     base: Base = None,
@@ -87,24 +91,40 @@ def import_adapter(
     from flex_assist.adapters.importing import import_folder, import_gguf, told
 
     registry = registry_of(repo)
+    settings = config.load(locate(), root_of(repo, locate()))
     if not source.exists():
         raise ConfigError(f"there is no file or folder {str(source)!r}; check the path")
+    say(f"checking {printable(str(source))}, and merging it with its base")
+    # What `export --format gguf` wrote.
+    alone = source / LORA_GGUF
+    if source.is_dir() and alone.is_file() and not (source / PEFT_WEIGHTS).exists():
+        source = alone
     if source.is_dir():
         if name is not None:
             raise ConfigError("--name is for a GGUF file; a folder says its name itself")
         wanted = base or told(source).base_model
         made = import_folder(source, store.find(wanted).path, registry)
     else:
-        if name is None:
-            raise ConfigError(f"give the language that {str(source)!r} is for by --name")
-        model = store.find(base or ModelSettings().base)
+        model = store.find(base or settings.model.base)
         made = import_gguf(source, name, model.path, model.name, registry)
     manifest = made.manifest
+    _keep_within(registry, made, settings.storage.adapters_mb)
     if as_json:
         print_json({"name": manifest.name, "version": manifest.version, "folder": str(made.folder)})
         return
     print(printable(f"{manifest.name}/{manifest.version}"))
     say(f"let it answer by `flex-assist adapters activate {manifest.name}/{manifest.version}`")
+
+
+def _keep_within(registry: "Registry", made: "AdapterVersion", most_mb: int) -> None:
+    """Remove what nobody needs where the adapters take too much space; say what went."""
+    from flex_assist.adapters import quota
+
+    removed, left_mb = quota.enforce(registry, most_mb, (made.manifest.name, made.manifest.version))
+    for name, version in removed:
+        say(f"removed {name}/{version}, to stay within storage.adapters_mb = {most_mb}")
+    if left_mb > most_mb:
+        say(f"the adapters that are needed take {left_mb} MB, more than {most_mb} MB")
 
 
 @contextlib.contextmanager

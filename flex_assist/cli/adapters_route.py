@@ -38,7 +38,7 @@ def route(
         print("no adapter answers here; run `flex-assist adapt`")
         return
     rows = [(one["language"], one["choice"], _figures(one["candidates"])) for one in records]
-    print_table(("language", "choice", "bits per byte of all that may answer"), rows)
+    print_table(("language", "choice", "bits per byte, where measured"), rows)
     for one in records:
         print(printable(f"{one['language']}: {one['reason']}"))
 

@@ -15,7 +15,7 @@ import typer
 
 from flex_assist import __version__, config
 from flex_assist.cli.output import JSON_HELP, print_json, printable
-from flex_assist.errors import BusyError, FlexAssistError
+from flex_assist.errors import BusyError, FlexAssistError, how_to_install
 from flex_assist.locations import Locations, locate
 from flex_assist.locks import exclusive
 from flex_assist.models import installed, store
@@ -72,7 +72,7 @@ def examine(locations: Locations, *, fix: bool = False) -> Iterator[Check]:
             name=f"extra {extra}",
             ok=not missing,
             found="installed" if not missing else f"without {', '.join(missing)}",
-            advice=f"pip install 'flex-assist[{extra}]'",
+            advice=how_to_install(extra),
         )
     yield _writable(locations.data)
     yield _space(locations.data)

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +13,11 @@ from flex_assist.errors import ConfigError, FlexAssistError
 from flex_assist.locations import Locations, locate
 from flex_assist.models import installed
 from flex_assist.models.catalogue import CatalogueEntry, catalogue
+from flex_assist.models.shape import ModelShape
 from flex_assist.models.store import find, name_of
+
+if TYPE_CHECKING:
+    from flex_assist.models.inspection import Inspected
 
 app = typer.Typer(no_args_is_help=True, help="Base models.")
 AS_JSON = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
@@ -34,7 +38,7 @@ def list_models(as_json: AS_JSON = False) -> None:
     if as_json:
         print_json({"models": records})
         return
-    headings = ("name", "licence", "download", "serving", "training", "status")
+    headings = ("name", "licence", "file", "serving", "training", "status")
     sizes = ("download_bytes", "serving_bytes", "training_bytes")
     rows = [
         (one["name"], one["licence"] or "unknown", *(_size(one[key]) for key in sizes),
@@ -146,6 +150,8 @@ def _described(name: str, locations: Locations) -> dict[str, Any]:
             path, status = str(find(name, locations).path), "installed"
     except FlexAssistError as error:
         status = str(error)
+    # Of one's own file only it can tell.
+    own = _inspected(path) if entry is None and path else None
     return {
         "name": name,
         "label": entry.label if entry else name,
@@ -155,9 +161,9 @@ def _described(name: str, locations: Locations) -> dict[str, Any]:
         "status": status,
         "source": model.source if model else _source(entry),
         "sha256": model.sha256 if model else None,
-        **_sizes(entry, model),
-        "fim": entry.fim if entry else None,
-        "chat": entry.chat if entry else None,
+        **_sizes(entry.shape if entry else (own.shape if own else None), model),
+        "fim": entry.fim if entry else (own.fim if own else None),
+        "chat": entry.chat if entry else (own.chat if own else None),
         "training_weights": "the GGUF file, dequantized",
     }
 
@@ -168,14 +174,23 @@ def _source(entry: CatalogueEntry | None) -> str | None:
     return entry.repository or f"the package {entry.package}"
 
 
+def _inspected(path: str) -> "Inspected | None":
+    from flex_assist.models.inspection import inspect
+
+    try:
+        return inspect(Path(path))
+    except FlexAssistError:
+        # What is wrong with it is said when it is used.
+        return None
+
+
 def _sizes(
-    entry: CatalogueEntry | None, model: installed.InstalledModel | None
+    shape: ModelShape | None, model: installed.InstalledModel | None
 ) -> dict[str, int | None]:
-    """Bytes to fetch, and of memory to serve and to train; of a file of one's own, its size."""
-    if entry is None:
+    """Bytes of the file, and of memory to serve and to train."""
+    if shape is None:
         size = model.size_bytes if model else None
         return {"download_bytes": size, "serving_bytes": None, "training_bytes": None}
-    shape = entry.shape
     return {
         "download_bytes": model.size_bytes if model else shape.download_bytes(),
         "serving_bytes": shape.serving_bytes(),

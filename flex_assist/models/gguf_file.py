@@ -114,7 +114,10 @@ def check_header(path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(8)
     if os.path.getsize(path) < SMALLEST_BYTES or head[:4] != MAGIC:
-        raise ModelError(f"{str(path)!r} is not a GGUF file; give a file that ends in .gguf")
+        raise ModelError(
+            f"{str(path)!r} is not a GGUF file, or cut short; give a whole one, or the folder of a "
+            "Hugging Face model"
+        )
     version = struct.unpack("<I", head[4:8])[0]
     if version not in (2, 3):
         raise ModelError(f"{str(path)!r} has GGUF version {version}; versions 2 and 3 are read")

@@ -68,6 +68,15 @@ def convert(folder: Path, target: Path, encoder: Reader) -> str:
 
 def _config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
+    if (folder / "adapter_config.json").exists():
+        raise ModelError(
+            f"{str(folder)!r} is an adapter and no model; try `flex-assist adapters import`"
+        )
+    if not path.is_file():
+        raise ModelError(
+            f"{str(folder)!r} has no 'config.json': it is no folder of a Hugging Face model; give "
+            "one that has it, with its safetensors and its tokenizer.json"
+        )
     try:
         config = json.loads(path.read_text("utf-8"))
         family = architecture_of(config)

@@ -50,7 +50,8 @@ def folder(name: str, locations: Locations) -> Path:
     """
     if not NAME.fullmatch(name) or ".." in name:
         raise ConfigError(
-            f"{name!r} cannot be a model's name; take small letters, digits, '.', '-' and '_'"
+            f"{name!r} cannot be a model's name; give one by --name, of small letters, digits, "
+            "'.', '-' and '_'"
         )
     return locations.models / "installed" / name
 

@@ -13,6 +13,7 @@ from flex_assist.errors import ExportError
 from flex_assist.files import write_atomically
 from flex_assist.models.architectures import Layout, layout
 from flex_assist.models.gguf_file import architecture, open_gguf, tensor_values
+from flex_assist.models.provenance import LoraIdentity
 
 # The trained base is the dequantized GGUF base: rounding to bfloat16 is all that may differ.
 LEAST_COSINE = 0.999
@@ -37,7 +38,12 @@ class LoraModule:
     weight: Callable[[], NDArray[np.float32]] | None = None
 
 
-def write_lora(base: Path, target: Path, modules: Mapping[str, LoraModule]) -> None:
+def write_lora(
+    base: Path,
+    target: Path,
+    modules: Mapping[str, LoraModule],
+    identity: LoraIdentity | None = None,
+) -> None:
     """Write a LoRA GGUF file for ``base``, atomically.
 
     llama.cpp scales by alpha / r; the module's scale is folded into B and alpha written as r.
@@ -58,6 +64,9 @@ def write_lora(base: Path, target: Path, modules: Mapping[str, LoraModule]) -> N
             writer.add_string(gguf.Keys.General.TYPE, gguf.GGUFType.ADAPTER)
             writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
             writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(rank))
+            for key, value in (identity.metadata() if identity else {}).items():
+                add = writer.add_string if isinstance(value, str) else writer.add_uint32
+                add(key, value)
             for _, module in sorted(modules.items()):
                 name = f"{plan.gguf_name(module.module)}.weight"
                 b = plan.to_gguf(name, module.b * np.float32(module.scale))

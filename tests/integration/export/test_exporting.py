@@ -142,7 +142,7 @@ def test_there_and_back(
 ) -> None:
     target = tmp_path / "out"
     export(order(version, base, target, form="peft"))
-    with pytest.raises(DataError, match=r"there is a version .* already"):
+    with pytest.raises(DataError, match=r"is here already; remove it before"):
         import_folder(target, base, registry)
     lora, merged = version.lora.read_bytes(), (version.folder / "merged-q8_0.gguf").read_bytes()
     registry.remove("python", version.manifest.version)
@@ -251,17 +251,20 @@ def test_a_lora_gguf_file(
 ) -> None:
     made = import_gguf(version.lora, "go", base, "tiny", registry)
     assert made.manifest.languages == ("go",)
+    # It goes on infilling, and knows whose it is.
+    assert made.manifest.fim == FIM
+    assert import_gguf(version.lora, None, base, "tiny", registry).manifest.name == "python"
     assert made.merged is not None
     with pytest.raises(ExportError, match="was imported from a GGUF file; use --format gguf"):
         export(order(made, base, tmp_path / "out", form="peft"))
     export(order(made, base, tmp_path / "out"))
-    with pytest.raises(ExportError, match="is no LoRA adapter"):
+    with pytest.raises(ExportError, match="no LoRA adapter"):
         import_gguf(base, "go", base, "tiny", registry)
     other = tmp_path / "other.gguf"
     other.write_bytes(version.lora.read_bytes()[:5000])
     with pytest.raises(ModelError, match="damaged or cut short"):
         import_gguf(other, "go", base, "tiny", registry)
-    assert len(registry.folders()) == 2
+    assert len(registry.folders()) == 3
 
 
 def test_by_the_command_line(
@@ -287,7 +290,7 @@ def test_by_the_command_line(
     done = run("export", name, str(tmp_path / "gguf"), "--type", "Q5_K_M", "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["survival"]["mean"] > 0.3
-    assert isinstance(run("import", str(made.lora)).exception, ConfigError)
+    assert "no language" in str(run("import", str(made.lora), "--name", "py").exception)
     assert "there is no file" in str(run("import", out + "x").exception)
     done = run("import", str(made.lora), "--name", "go", "--json")
     assert json.loads(done.stdout)["name"] == "go"

@@ -58,6 +58,14 @@ def test_rolling_back_passes_what_was_not_promoted_or_is_damaged(
         registry.roll_back("python")
 
 
+def test_rolling_back_from_what_was_activated_by_hand(registry: Registry, promote: Promote) -> None:
+    promote(registry, version=VERSIONS[2])
+    promote(registry, version=VERSIONS[0], verdict="imported")
+    assert active(registry) == VERSIONS[0]
+    # Imported later, though its name is older.
+    assert registry.roll_back("python").manifest.version == VERSIONS[2]
+
+
 def test_a_version_that_has_changed_is_not_activated(
     registry: Registry, promote: Promote, several: list[AdapterVersion]
 ) -> None:

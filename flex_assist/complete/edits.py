@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from flex_assist.repository import masking, secrets
-
 if TYPE_CHECKING:
     # Only named here: it needs numpy, and front ends start without it.
     from flex_assist.prompt.retrieval import Chunk, RepositoryIndex
@@ -65,6 +63,7 @@ def pieces(
     when it was read, is in no index.
     """
     from flex_assist.prompt.retrieval import Chunk
+    from flex_assist.repository import masking
 
     for one in spans:
         known = index.language_of(one.path)
@@ -77,4 +76,7 @@ def pieces(
 
 @lru_cache(maxsize=16)
 def _has_secret(document: str) -> bool:
+    # Imported here: its rules take a while to load, and editors wait for the server's start.
+    from flex_assist.repository import secrets
+
     return secrets.contains_secret(document) is not None

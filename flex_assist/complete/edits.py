@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from flex_assist.repository import masking, secrets
-
 if TYPE_CHECKING:
     # Only named here: it needs numpy, and front ends start without it.
     from flex_assist.prompt.retrieval import Chunk, RepositoryIndex
@@ -32,13 +30,18 @@ class EditedSpan:
     text: str
 
 
-@lru_cache(maxsize=64)
 def span(path: str, document: str, first: int, last: int) -> EditedSpan | None:
     """The span around edited lines; None where they are blank, or the document has a secret.
 
     Args:
         first, last: Lines from 0, both included.
     """
+    return _span(path, document, first, last) if len(document) <= MOST_CHARACTERS else None
+
+
+# The same is asked at each key in another document.
+@lru_cache(maxsize=32)
+def _span(path: str, document: str, first: int, last: int) -> EditedSpan | None:
     lines = document.replace("\r\n", "\n").split("\n")
     start = max(0, min(first, len(lines) - 1) - LINES_AROUND)
     kept = lines[start : min(last + LINES_AROUND + 1, start + MOST_LINES)]
@@ -46,7 +49,7 @@ def span(path: str, document: str, first: int, last: int) -> EditedSpan | None:
         del kept[0]
         start += 1
     text = "\n".join(kept).rstrip()
-    if not text or len(document) > MOST_CHARACTERS or _has_secret(document):
+    if not text or _has_secret(document):
         return None
     return EditedSpan(path=path, first_line=start + 1, text=text)
 
@@ -60,6 +63,7 @@ def pieces(
     when it was read, is in no index.
     """
     from flex_assist.prompt.retrieval import Chunk
+    from flex_assist.repository import masking
 
     for one in spans:
         known = index.language_of(one.path)
@@ -72,4 +76,7 @@ def pieces(
 
 @lru_cache(maxsize=16)
 def _has_secret(document: str) -> bool:
+    # Imported here: its rules take a while to load, and editors wait for the server's start.
+    from flex_assist.repository import secrets
+
     return secrets.contains_secret(document) is not None

@@ -82,12 +82,15 @@ def masked(text: str, language: str | None, opened: Opened | None = None) -> str
     return filled[len(lead) :]
 
 
-@functools.lru_cache(maxsize=16)
 def opened_at_end(before: str, language: str | None) -> Opened | None:
     """The literal that the end of a text is in; None in code."""
-    text = before[-LOOKED_BACK:]
-    if len(text) < len(before):
-        text = text[text.find("\n") + 1 :]
+    if len(before) > LOOKED_BACK:
+        before = before[-LOOKED_BACK:].partition("\n")[2]
+    return _opened_at_end(before, language)
+
+
+@functools.lru_cache(maxsize=16)
+def _opened_at_end(text: str, language: str | None) -> Opened | None:
     last = None
     for last in _rules(language).finditer(text):  # noqa: B007
         pass

@@ -12,6 +12,7 @@ BLOCK_OPENING = re.compile(r"([:{(\[]|=>|->|\bdo|\bthen|\belse)\s*$")
 QUOTES = frozenset("\"'`")
 # Around the cursor brackets are counted so far; a longer text is not judged by them.
 CHARACTERS_COUNTED = 32 * 1024
+LINES_BELOW = 40
 # So far the lines around tell how a file is indented.
 CHARACTERS_READ = 4_000
 
@@ -38,12 +39,13 @@ class Surroundings:
     @property
     def line_before(self) -> str:
         """The cursor's line up to the cursor."""
-        return self.before.rpartition("\n")[2]
+        return self.before[self.before.rfind("\n") + 1 :]
 
     @property
     def line_after(self) -> str:
         """The cursor's line from the cursor on."""
-        return self.after.partition("\n")[0]
+        end = self.after.find("\n")
+        return self.after if end < 0 else self.after[:end]
 
     @property
     def indentation(self) -> int:
@@ -65,18 +67,24 @@ class Surroundings:
     @property
     def has_body_below(self) -> bool:
         """True where the next line is indented deeper: the body of the cursor's line is there."""
-        below = self.after.partition("\n")[2].partition("\n")[0]
+        below = self.after[:CHARACTERS_COUNTED].partition("\n")[2].partition("\n")[0]
         return bool(self.line_before and below.strip() and indentation_of(below) > self.indentation)
+
+    @property
+    def lines_below(self) -> list[str]:
+        """The nearest lines below the cursor's."""
+        return self.after[:CHARACTERS_COUNTED].split("\n")[1 : LINES_BELOW + 1]
 
     @property
     def last_line(self) -> str:
         """The last line before the cursor that says something."""
-        return next((line for line in reversed(self.before.split("\n")) if line.strip()), "")
+        # Never the whole text: this is asked at each token, and a file may be long.
+        return self.before[-CHARACTERS_COUNTED:].rstrip().rpartition("\n")[2]
 
     @property
     def indented_by(self) -> str:
         """One step of indentation: a tab, or spaces; empty where the lines around do not agree."""
-        return _indented_by(self)
+        return _indented_by(self.before[-CHARACTERS_READ:], self.after[:CHARACTERS_READ])
 
     @property
     def literal(self) -> Opened | None:
@@ -87,14 +95,16 @@ class Surroundings:
     def open_brackets(self) -> int:
         """Brackets opened before the cursor that nothing on the cursor's line closes."""
         closed = _closed(self.masked(self.line_after))
-        return max(0, _depth(self.before, self.language) - closed)
+        return max(0, _depth(self.before[-CHARACTERS_COUNTED:], self.language) - closed)
 
     @property
     def spare_brackets(self) -> int | None:
         """Brackets opened before the cursor that nothing behind it closes; None if not known."""
         if max(len(self.before), len(self.after)) > CHARACTERS_COUNTED:
             return None
-        return max(0, _depth(self.before, self.language) - _closed_behind(self))
+        return max(
+            0, _depth(self.before[-CHARACTERS_COUNTED:], self.language) - _closed_behind(self)
+        )
 
     def masked(self, text: str) -> str:
         """``text``, read from the cursor on, with fillers in strings and comments."""
@@ -145,7 +155,7 @@ def step(letter: str) -> int:
 def _depth(before: str, language: str | None) -> int:
     """Brackets that are open at the end of a text; a closing one too many opens nothing."""
     depth = 0
-    for letter in masked(before[-CHARACTERS_COUNTED:], language):
+    for letter in masked(before, language):
         depth = max(0, depth + step(letter))
     return depth
 
@@ -165,10 +175,9 @@ def _closed(code: str) -> int:
 
 
 @functools.lru_cache(maxsize=16)
-def _indented_by(around: Surroundings) -> str:
+def _indented_by(above: str, below: str) -> str:
     """What one step of indentation is, by the lines around; empty where they do not agree."""
-    lines = [*around.before[-CHARACTERS_READ:].split("\n")[1:-1],
-             *around.after[:CHARACTERS_READ].split("\n")[1:-1]]  # fmt: skip
+    lines = [*above.split("\n")[1:-1], *below.split("\n")[1:-1]]
     leads = {line[: indentation_of(line)] for line in lines if line.strip()} - {"", " "}
     if leads and all(lead.strip("\t") == "" for lead in leads):
         return "\t"

@@ -212,7 +212,7 @@ def _ends_in_pieces(text: str) -> bool:
 
 def cut_at_following_lines(text: str, around: Surroundings) -> tuple[str, str]:
     """End where the text says what already stands below the cursor."""
-    below = next((line for line in around.after.split("\n")[1:40] if line.strip()), "")
+    below = next((line for line in around.lines_below if line.strip()), "")
     if not below:
         return text, ""
     lines = text.rstrip().split("\n")
@@ -229,7 +229,7 @@ def cut_at_following_lines(text: str, around: Surroundings) -> tuple[str, str]:
 
 def _overlap(lines: Sequence[str], around: Surroundings) -> int:
     """How many lines at the end are those that stand below, each at its column."""
-    below = [line.rstrip() for line in around.after.split("\n")[1:40] if line.strip()]
+    below = [line.rstrip() for line in around.lines_below if line.strip()]
     first = 1 if around.line_before.strip() else 0
     for at in range(first, len(lines)):
         own = around.line_before + lines[at] if at == 0 else lines[at]

@@ -42,7 +42,7 @@ def _lines(completion: Completion) -> Iterator[str]:
 def _prompt(completion: Completion, made: Explanation) -> Iterator[str]:
     parts = ", ".join(f"{part.name} {part.tokens}" for part in made.parts)
     yield (
-        f"prompt: {completion.prompt_tokens} tokens ({parts}); "
+        f"prompt: {sum(part.tokens for part in made.parts)} tokens ({parts}); "
         f"{completion.reused_tokens} of them were computed before"
     )
     if made.masked:

@@ -10,7 +10,6 @@ from typing import Any
 
 from flex_assist.complete.edits import EditedSpan, span
 from flex_assist.complete.region import at_cursor, first_language
-from flex_assist.complete.report import write_report
 from flex_assist.complete.request import Completion, CompletionRequest
 from flex_assist.complete.root import adapted_root, find_root
 from flex_assist.config import Settings
@@ -278,6 +277,9 @@ class Session:
 
     def write_report(self) -> Path:
         """Write what is kept of the last requests into a file, without code and places."""
+        # Imported here: the editor waits for the server's start.
+        from flex_assist.complete.report import write_report
+
         last = self.history.last()
         settings = self._services.settings(last.root if last else None)
         records = [record.as_json() for record in self.history.all()]

@@ -178,8 +178,16 @@ def test_completions_take_the_adapter_of_the_language(adapted, repository):
     route = json.loads(run("adapters", "route", "--repo", str(repository), "--json").stdout)
     assert answer["reason"] == route["routes"][0]["reason"]
     assert answer["form"] in (("adapter", "merged") if promoted else ("base",))
-    base = json.loads(run("complete", place, "--json", "--adapter", "none").stdout)
+    told = run("complete", place, "--json", "--explain", "--adapter", "none")
+    base = json.loads(told.stdout)
     assert (base["adapter"], base["form"]) == ("base", "base")
+    parts = base["explanation"]["parts"]
+    # The engine counts without what it takes off for healing.
+    asked = base["prompt_tokens"]
+    assert 0 < asked <= sum(part["tokens"] for part in parts) <= asked + 8
+    chunks = base["explanation"]["chunks"]
+    assert chunks
+    assert all((repository / chunk["path"]).is_file() for chunk in chunks)
     assert answer["prompt_tokens"] > 0
 
 

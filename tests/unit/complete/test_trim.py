@@ -1,6 +1,7 @@
 """What is shown of a model's text: golden cases of several languages, and properties."""
 
 import re
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -173,3 +174,21 @@ def test_the_nearest_line_end_is_that_of_the_answer(before: str, after: str, win
 def test_every_language_has_golden_cases_with_a_closed_block_or_bracket() -> None:
     named = [case["name"].partition(":")[0] for case in CASES]
     assert {name for name in BY_NAME if named.count(name) < 3} == set()
+
+
+def test_a_long_file_costs_no_more_than_a_short_one() -> None:
+    """What is asked at each token must not look through all of a file."""
+    line = "def f(x):\n    return x\n\n\n"
+    text = "    if x:\n        return x\n    return f(x - 1)\n"
+
+    def seconds(lines: int) -> float:
+        around = Surroundings(
+            before=line * lines + "def g(x):\n", after="\n\n" + line * lines, language="python"
+        )
+        finished_early(text, around, True)
+        started = time.perf_counter()
+        for end in range(1, len(text), 2):
+            finished_early(text[:end], around, True)
+        return time.perf_counter() - started
+
+    assert seconds(400_000) < 5 * seconds(2_000) + 0.01

@@ -15,6 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .DEFAULT_GOAL := help
 .PHONY: help setup editors demo test check fix unit e2e bench wheel clean
 .PHONY: bars-mining bars-prefilter bars-hostile bars-canary bars-adapt bars-chat bars-retrieval bars-route
+.PHONY: bars-remote
 .PHONY: bars-parity bars-export bars-architectures bars-startup bars-small bars-polyglot bars-train bars-optimizers bars-kill bars-kill-export bars-plan bars-recipe bars-joint bars-edits bars-trimming bench-gpu
 
 help: ## show this
@@ -59,6 +60,9 @@ bars-export: setup ## forms, survival, imatrix, seconds and memory (12 min), BAR
 
 bars-architectures: setup ## six families against llama.cpp (1 min) -> docs/bars/architectures.json
 	$(BIN)/python -W ignore tests/benchmarks/architectures.py
+
+bars-remote: setup ## a server on this machine beside the engine host (1 min) -> docs/bars/remote.json
+	@$(BIN)/python -W ignore tests/benchmarks/remote.py
 
 bars-startup: setup ## --help and initialize (1 min) -> docs/bars/startup.json
 	$(BIN)/python tests/benchmarks/startup.py

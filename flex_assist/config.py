@@ -2,47 +2,29 @@
 
 Each setting is a dataclass field; its help text and unit live in the field's metadata, from which
 the command line, the documentation and the editors' schemas are made. A repository is not trusted:
-its ``.flexassist.toml`` may set only what is marked ``repository=True``.
+its ``.flexassist.toml`` may set only what is marked ``repository=True``. Which server completes for
+a repository stands in the user's file alone (``remote_settings``).
 """
 
 import dataclasses
-import math
 import os
 import stat
 import tomllib
-import types
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from flex_assist.errors import ConfigError
 from flex_assist.locations import Locations
+from flex_assist.remote_settings import NO_REMOTE, RemoteSettings, read_remotes
+from flex_assist.remote_settings import SECTION as REMOTE
+from flex_assist.setting import check, setting
 
 REPOSITORY_FILE = ".flexassist.toml"
 ENVIRONMENT_PREFIX = "FLEX_ASSIST_"
 # Settings are short; a larger file is something else.
 MAX_FILE_BYTES = 1 << 20
-
-
-def setting(
-    default: Any,
-    help: str,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    choices: tuple[str, ...] | None = None,
-    repository: bool = False,
-) -> Any:
-    """A field of a settings section, with what people and checks need to know of it."""
-    metadata = {
-        "help": help,
-        "low": low,
-        "high": high,
-        "choices": choices,
-        "repository": repository,
-    }
-    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +208,7 @@ class Settings:
     watch: WatchSettings = WatchSettings()
     chat: ChatSettings = ChatSettings()
     storage: StorageSettings = StorageSettings()
+    remote: RemoteSettings = NO_REMOTE
 
 
 def sections() -> dict[str, type]:
@@ -253,10 +236,12 @@ def load(
         ConfigError: All faults found, one a line, each with its source and key.
     """
     faults: list[str] = []
-    settings = _overlay(
-        Settings(), _read(locations.config_file), str(locations.config_file), faults
-    )
+    layer = _read(locations.config_file)
+    remotes = read_remotes(layer.pop(REMOTE, {}), str(locations.config_file), faults)
+    settings = _overlay(Settings(), layer, str(locations.config_file), faults)
     if repository is not None:
+        remote = remotes.get(repository.resolve(), settings.remote)
+        settings = dataclasses.replace(settings, remote=remote)
         path = repository / REPOSITORY_FILE
         layer = _read(path, follow=False)
         settings = _overlay(settings, layer, str(path), faults, repository_only=True)
@@ -267,6 +252,21 @@ def load(
     if faults:
         raise ConfigError("\n".join(faults))
     return settings
+
+
+def remotes(locations: Locations) -> dict[Path, RemoteSettings]:
+    """The servers that the user's file opts in to, by the repository's resolved root.
+
+    Raises:
+        ConfigError: All faults found, one a line.
+    """
+    faults: list[str] = []
+    found = read_remotes(
+        _read(locations.config_file).get(REMOTE, {}), str(locations.config_file), faults
+    )
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return found
 
 
 def as_dict(settings: Settings) -> dict[str, dict[str, Any]]:
@@ -324,6 +324,13 @@ def _overlay(
         if section not in known or not isinstance(values, dict):
             faults.append(f"{source}: unknown section {section!r}; known: {', '.join(known)}")
             continue
+        if section == REMOTE:
+            faults += [
+                f"{source}: {section}.{key} may not be set by a repository, the environment or an "
+                "editor; name the repository in your own file"
+                for key in values
+            ]
+            continue
         fields = {field.name: field for field in dataclasses.fields(known[section])}
         hints = get_type_hints(known[section])
         accepted = {}
@@ -335,47 +342,8 @@ def _overlay(
                 faults.append(f"{where} may not be set by a repository; put it in your own file")
             else:
                 try:
-                    accepted[key] = _check(value, hints[key], fields[key].metadata, texts)
+                    accepted[key] = check(value, hints[key], fields[key].metadata, texts)
                 except (TypeError, ValueError, OverflowError) as error:
                     faults.append(f"{where} = {value!r}: {error}")
         changed[section] = dataclasses.replace(getattr(settings, section), **accepted)
     return dataclasses.replace(settings, **changed)
-
-
-def _check(value: Any, kind: Any, metadata: Mapping[str, Any], texts: bool) -> Any:
-    value = _from_text(value, kind) if texts else _convert(value, kind)
-    low, high, choices = metadata["low"], metadata["high"], metadata["choices"]
-    if low is not None and value < low:
-        raise ValueError(f"must be at least {low:g}")
-    if high is not None and value > high:
-        raise ValueError(f"must be at most {high:g}")
-    if choices is not None and value not in choices:
-        raise ValueError(f"must be one of {', '.join(choices)}")
-    return value
-
-
-def _from_text(text: str, kind: Any) -> Any:
-    if kind is bool:
-        words = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-        if text.lower() not in words:
-            raise ValueError("must be true or false")
-        return words[text.lower()]
-    if get_origin(kind) is tuple:
-        return tuple(part.strip() for part in text.split(",") if part.strip())
-    return _convert(kind(text) if kind in (int, float) else text, kind)
-
-
-def _convert(value: Any, kind: Any) -> Any:
-    if get_origin(kind) in (Union, types.UnionType):
-        kind = next(part for part in get_args(kind) if part is not type(None))
-    if get_origin(kind) is tuple:
-        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-            raise TypeError("must be a list of texts")
-        return tuple(value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-        raise TypeError(f"must be a {kind.__name__}")
-    if kind is float and not math.isfinite(value):
-        raise ValueError("must be a finite number")
-    return value

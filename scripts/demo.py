@@ -22,7 +22,7 @@ from flex_assist import config
 from flex_assist.complete.context import RepositoryContext
 from flex_assist.complete.request import Completion, CompletionRequest
 from flex_assist.complete.service import CompletionService
-from flex_assist.engine.client import HostEngine
+from flex_assist.engine.choice import open_engine
 from flex_assist.evaluate.cases import Case, draw_cases
 from flex_assist.evaluate.metrics import edit_similarity, exact_match
 from flex_assist.locations import locate
@@ -101,7 +101,7 @@ async def complete(
     """
     locations = locate()
     settings = config.load(locations, root)
-    engine = HostEngine(locations, settings.engine)
+    engine = open_engine(locations, settings)
     service = CompletionService(
         engine=engine,
         settings=settings,

@@ -28,6 +28,7 @@ FORMATS: Final = ("gguf", "peft", "ollama", "vllm")
 SERVED_TYPE: Final = "Q8_0"
 FOUR_BITS: Final = ("Q4_K_M", "Q4_0")
 README: Final = "README.md"
+VLLM_RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
 PEFT_FILES: Final = (PEFT_WEIGHTS, PEFT_CONFIG, manifests.FILE_NAME)
 Progress = Callable[[int, int], None]
 
@@ -146,11 +147,18 @@ def _vllm(order: Order, folder: Path, progress: Progress) -> tuple[None, str]:
         # The name of a model on a hub stays as it is.
         'if [ -d "$base" ]; then base="$(cd "$base" && pwd)"; fi\n'
         'cd "$(dirname "$0")" || exit 1\n'
-        f'exec vllm serve "$base" --enable-lora --max-lora-rank {max(ranks)} '
-        f"--lora-modules {modules}\n"
+        "shift\n"
+        # By default one batch holds one adapter only, and developers of another language wait.
+        f'exec vllm serve "$base" --enable-lora --max-loras {len(ranks)} '
+        f'--max-lora-rank {_served_rank(max(ranks))} --lora-modules {modules} "$@"\n'
     )
     (folder / "serve.sh").write_text(script, encoding="utf-8")
     return None, "start it by `sh serve.sh BASE`; ask for a language by the model's name"
+
+
+def _served_rank(rank: int) -> int:
+    """The least rank of those that vLLM has room for."""
+    return next((served for served in VLLM_RANKS if served >= rank), rank)
 
 
 _WRITERS: Final[dict[str, Callable[[Order, Path, Progress], tuple[dict[str, Any] | None, str]]]] = {

@@ -32,6 +32,7 @@ class Route:
         adapters: LoRA GGUF files that are added to the base model; none for the base itself.
         merged: The base with their sum in it, as one file, where there is one.
         fim: Infilling tokens that it was trained with.
+        version: Of the adapter that says how infilling is asked for.
     """
 
     name: str
@@ -39,10 +40,17 @@ class Route:
     adapters: tuple[Path, ...] = ()
     merged: Path | None = None
     fim: FimTokens | None = None
+    version: str = ""
 
     def weights(self, model: Path) -> Weights:
         """What the engine loads, over the base model's file ``model``."""
-        return Weights(model=model, adapters=self.adapters, merged=self.merged)
+        return Weights(
+            model=model,
+            adapters=self.adapters,
+            merged=self.merged,
+            name=self.name if self.adapters else "",
+            version=self.version,
+        )
 
 
 class Routes(Protocol):
@@ -247,6 +255,7 @@ def _of(name: str, adapters: tuple[AdapterVersion, ...], reason: str) -> Route:
         adapters=tuple(one.lora for one in adapters),
         merged=adapters[0].merged if len(adapters) == 1 else None,
         fim=adapters[-1].manifest.fim,
+        version=adapters[-1].manifest.version,
     )
 
 

@@ -66,6 +66,7 @@ class Answered:
         ended: ``end`` or ``text``: the model was done; ``length``: it ran out of room.
         seconds: From the question to the end of the answer.
         tokens_per_s: While the answer was written, reading the prompt not counted.
+        served, warning: As in ``engine.protocol.Piece``.
     """
 
     text: str
@@ -76,6 +77,8 @@ class Answered:
     tokens: int
     seconds: float
     tokens_per_s: float
+    served: str = ""
+    warning: str = ""
 
 
 class ChatService:
@@ -266,4 +269,6 @@ def _answered(finished: Finished, route: Route, seconds: float) -> Answered:
         tokens=finished.completion_tokens,
         seconds=seconds,
         tokens_per_s=finished.completion_tokens / decode_s if decode_s > 0 else 0.0,
+        served=finished.served,
+        warning=finished.warning,
     )

@@ -134,9 +134,9 @@ async def _answer(
 ) -> list[dict[str, Any]]:
     from flex_assist.complete.request import CompletionRequest
     from flex_assist.complete.service import CompletionService
-    from flex_assist.engine.client import HostEngine
+    from flex_assist.engine.choice import open_engine
 
-    engine = HostEngine(locations, settings.engine)
+    engine = open_engine(locations, settings)
     service = CompletionService(engine=engine, settings=settings, locations=locations, root=root)
     answers = []
     try:

@@ -54,10 +54,12 @@ def command(
     if as_json:
         told = {"explanation": why.as_data(completion)} if explain else {}
         print_json(as_dict(completion) | told)
-        return
-    print(completion.text)
-    if explain:
-        say("\n".join(why.lines(completion)))
+    else:
+        print(completion.text)
+        if explain:
+            say("\n".join(why.lines(completion)))
+    if completion.warning:
+        say(completion.warning)
 
 
 def as_dict(completion: Completion) -> dict[str, object]:
@@ -126,12 +128,12 @@ def _decode(data: bytes, source: str) -> str:
 async def _complete(request: CompletionRequest, path: Path) -> Completion:
     from flex_assist.complete.region import at_cursor
     from flex_assist.complete.service import CompletionService
-    from flex_assist.engine.client import HostEngine
+    from flex_assist.engine.choice import open_engine
 
     locations = locate()
     root = find_root(path, locations)
     settings = config.load(locations, root)
-    engine = HostEngine(locations, settings.engine)
+    engine = open_engine(locations, settings)
     try:
         service = CompletionService(
             engine=engine, settings=settings, locations=locations, root=root

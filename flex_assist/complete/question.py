@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from flex_assist.adapters.router import Route
 from flex_assist.complete.cache import Place
 from flex_assist.complete.edits import EditedSpan
+from flex_assist.complete.request import CompletionRequest
 from flex_assist.complete.surroundings import Surroundings, several_lines
 from flex_assist.complete.trim import finished_early
 from flex_assist.engine.protocol import Weights
@@ -29,6 +30,7 @@ class Question:
     """Everything here is in LF line ends.
 
     Attributes:
+        request: What it was made of.
         path: As the prompt says it.
         stops: Texts that an answer cannot go beyond, wherever the cursor is.
         crlf: Whether the document has Windows' line ends.
@@ -38,6 +40,7 @@ class Question:
         edited: Spans that were edited in other files, the newest first.
     """
 
+    request: CompletionRequest
     around: Surroundings
     language: Language | None
     route: Route

@@ -54,6 +54,7 @@ class Completion:
         timings_ms: context, queue, prefill, decode, trim, total.
         notes: What the filters did, in their order, e.g. ``"cut at the suffix"``.
         explanation: What it was made of; None where no model was asked.
+        warning: What to mend, for people, if another engine than the wanted one had to answer.
     """
 
     text: str
@@ -68,3 +69,4 @@ class Completion:
     completion_tokens: int = 0
     notes: tuple[str, ...] = ()
     explanation: Explanation | None = None
+    warning: str = ""

@@ -11,8 +11,9 @@ from flex_assist.adapters.router import BASE, Route, Router, Routes
 from flex_assist.complete.ahead import Ahead
 from flex_assist.complete.cache import CompletionCache, Place, files_of
 from flex_assist.complete.context import RepositoryContext
-from flex_assist.complete.explanation import Asked, explanation
-from flex_assist.complete.private import without_secrets
+from flex_assist.complete.explanation import explanation
+from flex_assist.complete.flight import Flight
+from flex_assist.complete.prompting import Prompter
 from flex_assist.complete.question import Clock, Question
 from flex_assist.complete.region import Region, at_cursor
 from flex_assist.complete.request import Completion, CompletionRequest
@@ -21,15 +22,16 @@ from flex_assist.complete.trim import trim
 from flex_assist.complete.writing import Writing
 from flex_assist.config import Settings
 from flex_assist.engine.prefix import shared
-from flex_assist.engine.protocol import Engine, GenerateRequest, TextPiece, Weights
+from flex_assist.engine.protocol import Engine, GenerateRequest, Weights
 from flex_assist.errors import FlexAssistError, ModelError
 from flex_assist.locations import Locations
 from flex_assist.models import store
-from flex_assist.prompt.builder import MAX_BYTES_PER_TOKEN, Outline, assemble, fitted, outline
+from flex_assist.repository.outgoing import Outgoing
 
-ENCODED_TEXTS_KEPT = 4096
 # Fewer new tokens are read while the answer is waited for.
 LEAST_PREPARED_TOKENS = 48
+# Beyond the wait for more keys, a call goes on for so long though its request was given up.
+GRACE_S = 0.2
 BEGUN = "the beginning; the rest comes with the next key"
 T = TypeVar("T")
 
@@ -59,10 +61,12 @@ class CompletionService:
         self._root = root
         self._context = context or RepositoryContext(root, settings, locations=locations)
         self._router = router or Router(locations, root, settings.model.base)
-        self._encoded: dict[str, list[int]] = {}
+        self._outgoing = Outgoing(root) if settings.remote.url and root is not None else None
+        self._prompter = Prompter(engine, settings, self._context)
         self._model: Path | None = None
         self._cache = CompletionCache()
         self._ahead = Ahead(settings.completion.ahead_share)
+        self._flight: Flight | None = None
         self._rest: asyncio.Task[None] | None = None
         self._preparing: asyncio.Task[None] | None = None
         self._asked: tuple[Weights, str, tuple[int, ...]] | None = None
@@ -101,8 +105,11 @@ class CompletionService:
     def prepare(self, request: CompletionRequest) -> None:
         """Let the engine read what a completion here will be asked with, if that is much.
 
-        For the time in which nobody asks yet: it gives way to whatever is asked.
+        For the time in which nobody asks yet: it gives way to whatever is asked. A server of
+        others is not asked for what may not be wanted.
         """
+        if self._outgoing:
+            return
         if self._preparing is None or self._preparing.done():
             self._preparing = asyncio.get_running_loop().create_task(self._prepare(request))
 
@@ -111,7 +118,7 @@ class CompletionService:
             region, model = self._region(request), await self._base()
             route = self._router.route(_name(region), request.adapter)
             question = self._question(request, region, route, model, time.perf_counter())
-            asked = await self._prompt(question)
+            asked = await self._prompter.prompt(question)
             tokens = asked.prompt.tokens
             weights, document, read = self._asked or (None, "", ())
             if (weights, document) != (question.weights, self._document(question)):
@@ -157,6 +164,7 @@ class CompletionService:
                 stops=region.stops, context=(self._context.version, request.edited),
             )  # fmt: skip
         return Question(
+            request=request,
             around=around,
             language=region.language,
             route=route,
@@ -182,11 +190,22 @@ class CompletionService:
         return _finish(found, question, Clock(question.started))
 
     async def _complete(self, question: Question, fresh: bool) -> Completion:
-        if not fresh and (known := self._recall(question)) is not None:
-            return known
+        if not fresh:
+            if (known := self._recall(question)) is not None:
+                return known
+            # What was typed since may be just what is being written.
+            joined = self._flight is not None and await self._flight.leads_to(question)
+            if joined and (known := self._recall(question)) is not None:
+                return known
         self._stop_what_nobody_waits_for()
+        grace_s = self._settings.completion.debounce_ms / 1000 + GRACE_S
+        flight = Flight(question, lambda flight: self._fly(flight, question), grace_s)
+        self._flight = flight
+        return await flight.join()
+
+    async def _fly(self, flight: Flight, question: Question) -> Completion:
         clock = Clock(question.started)
-        writing = await self._ask(question, clock)
+        writing = flight.writing = await self._ask(question, clock)
         try:
             whole = await writing.run(question.is_finished, question.is_due)
         except BaseException:
@@ -216,6 +235,8 @@ class CompletionService:
             await writing.close()
 
     def _stop_what_nobody_waits_for(self) -> None:
+        if self._flight is not None:
+            self._flight.give_up()
         self._ahead.stop()
         for task in (self._rest, self._preparing):
             if task is not None:
@@ -227,7 +248,8 @@ class CompletionService:
 
         Where nothing is shown at the end of a line, the next key is likely to break it.
         """
-        if question.place is None or not self._settings.completion.ahead_share:
+        wanted = self._settings.completion.ahead_share and not self._outgoing
+        if question.place is None or not wanted:
             return
         following = question.behind(shown.text) if shown.text else question.next_line()
         if following is not None and not self._cache.has(question.place, following.around):
@@ -248,9 +270,13 @@ class CompletionService:
 
     async def _ask(self, question: Question, clock: Clock, ahead: bool = False) -> Writing:
         with clock.stage("context"):
-            asked = await self._prompt(question)
+            asked = await self._prompter.prompt(question)
         tokens = asked.prompt.tokens
         generate = self._request(question, tokens, ahead, self._settings.completion.max_tokens)
+        if self._outgoing:
+            request = question.request
+            kept = await self._outgoing.objection(request.path, request.before, request.after)
+            generate = replace(generate, keep_local=kept)
         return Writing(self._engine.generate(generate), len(tokens), asked)
 
     def _request(
@@ -275,7 +301,7 @@ class CompletionService:
         self, question: Question, writing: Writing, clock: Clock, whole: bool
     ) -> Completion:
         """What is shown of what was written, in LF line ends."""
-        finished = writing.account()
+        finished, reason = writing.account(), question.route.reason
         text = writing.text if whole else question.beginning(writing.text)
         with clock.stage("trim"):
             shown, notes = trim(
@@ -289,13 +315,14 @@ class CompletionService:
             text=shown,
             language=question.language.name if question.language else None,
             adapter=question.route.name,
-            reason=question.route.reason,
+            reason=f"{reason}; {finished.served}" if finished.served else reason,
             form=finished.form,
             prompt_tokens=finished.prompt_tokens,
             reused_tokens=finished.reused_tokens,
             completion_tokens=finished.completion_tokens,
             notes=notes if whole else (*notes, BEGUN),
             explanation=explained,
+            warning=finished.warning,
         )
 
     async def warm(self, language: str | None, adapter: str = "auto") -> None:
@@ -313,6 +340,8 @@ class CompletionService:
         self._stop_what_nobody_waits_for()
         self._context.forget()
         self._cache.clear()
+        if self._outgoing:
+            self._outgoing.forget()
 
     async def _routed(
         self, language: str | None, adapter: str, use: Callable[[Route], Awaitable[T]]
@@ -331,34 +360,6 @@ class CompletionService:
             base = self._settings.model.base
             self._model = await asyncio.to_thread(store.serving_path, base, self._locations)
         return self._model
-
-    async def _prompt(self, question: Question) -> Asked:
-        room = self._settings.engine.context_tokens - self._settings.completion.max_tokens
-        settings = fitted(self._settings.prompt, room)
-        language, path, around = question.language, question.path, question.around
-        chunks = await self._context.chunks(
-            around.before, around.after, path, language, question.edited
-        )
-        reach = max(settings.prefix_tokens, settings.suffix_tokens) * MAX_BYTES_PER_TOKEN
-        before, after = without_secrets(around.before, around.after, reach)
-        planned = outline(
-            before, after, path=path, language=language, chunks=chunks, settings=settings
-        )
-        ids = await self._encode(planned, question.weights.model)
-        prompt = assemble(planned, ids, question.route.fim, settings)
-        return Asked(prompt=prompt, chunks=tuple(chunks), masked=before != around.before)
-
-    async def _encode(self, planned: Outline, model: Path) -> list[list[int]]:
-        texts = planned.texts()
-        missing = [text for text in dict.fromkeys(texts) if text not in self._encoded]
-        if len(self._encoded) > ENCODED_TEXTS_KEPT:
-            self._encoded.clear()
-            missing = list(dict.fromkeys(texts))
-        if missing:
-            pieces = [TextPiece(text=text) for text in missing]
-            ids = await self._engine.tokenize(model, pieces)
-            self._encoded.update(zip(missing, ids, strict=True))
-        return [self._encoded[text] for text in texts]
 
 
 def _finish(answer: Completion, question: Question, clock: Clock) -> Completion:

@@ -77,4 +77,6 @@ class Writing:
             prefill_ms=((self._first or now) - self._started) * 1000,
             decode_ms=(now - (self._first or now)) * 1000,
             form=self._last.form,
+            served=self._last.served,
+            warning=self._last.warning,
         )

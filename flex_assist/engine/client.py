@@ -49,6 +49,15 @@ class HostEngine:
         tokens: list[list[int]] = await self._call(message)
         return tokens
 
+    async def spell(
+        self, model: Path, tokens: Sequence[int], *, control: bool = False
+    ) -> list[bytes]:
+        """What each token stands for. Control tokens spell nothing, or their names."""
+        ids = list(map(int, tokens))
+        message = {"op": "spell", "model": wire.pack_path(model), "tokens": ids, "control": control}
+        spelled: list[bytes] = await self._call(message)
+        return spelled
+
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Piece | Finished, None]:
         """Answer piece by piece, ``Finished`` last. Closing the iterator cancels the request."""
         message = {"op": "generate", **wire.pack_request(request)}

@@ -171,6 +171,13 @@ class Connection:
             case "tokenize":
                 model, pieces = wire.unpack_path(message, "model"), wire.unpack_pieces(message)
                 yield {"result": await engine.tokenize(model, pieces)}
+            case "spell":
+                model, tokens = (
+                    wire.unpack_path(message, "model"),
+                    wire.items(message, "tokens", int),
+                )
+                control = wire.field(message, "control", bool)
+                yield {"result": await engine.spell(model, tokens, control=control)}
             case "warm":
                 await engine.warm(wire.unpack_weights(message))
                 yield {"result": True}

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,6 @@ from flex_assist.errors import EngineError
 
 if TYPE_CHECKING:
     from flex_assist.engine.context import Context
-    from flex_assist.engine.llama import Model
 
 # Prompt tokens of one decode. Small enough that what an interrupt throws away is little; on a CPU
 # larger ones are not faster.
@@ -198,7 +197,15 @@ def check(request: GenerateRequest) -> None:
         raise EngineError(f"top_p is {request.top_p!r}; more than 0 and at most 1 is needed")
 
 
-def heal(request: GenerateRequest, model: "Model") -> GenerateRequest:
+class Spelling(Protocol):
+    """Whatever knows what tokens stand for."""
+
+    def token_bytes(self, token: int) -> bytes:
+        """What ``token`` spells; control tokens spell nothing."""
+        ...
+
+
+def heal(request: GenerateRequest, model: Spelling) -> GenerateRequest:
     """Turn ``request.heal`` into forced bytes, where the last token is text that can be forced.
 
     A word that was begun, and a run of white space, are healed as a whole: a vocabulary cuts

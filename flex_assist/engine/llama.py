@@ -173,14 +173,14 @@ class Model:
             room = -count
         raise EngineError(f"a text of {len(data)} bytes cannot be tokenized; it is too long")
 
-    def token_bytes(self, token: int) -> bytes:
-        """What ``token`` spells; control tokens spell nothing."""
+    def token_bytes(self, token: int, control: bool = False) -> bytes:
+        """What ``token`` spells; control tokens spell nothing, or their names."""
         self.handle  # noqa: B018 - raises if closed
         room = 64
         for _ in range(2):
             buffer = ctypes.create_string_buffer(room)
             count: int = native.llama_token_to_piece(
-                self._vocabulary, token, buffer, room, 0, False
+                self._vocabulary, token, buffer, room, 0, control
             )
             if count >= 0:
                 return buffer.raw[:count]

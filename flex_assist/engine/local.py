@@ -69,7 +69,13 @@ class LocalEngine:
 
     async def byte_lengths(self, model: Path, tokens: Sequence[int]) -> list[int]:
         """How many bytes of text each token stands for; none for control tokens."""
-        return await asyncio.to_thread(self._vocabularies.byte_lengths, model, tokens)
+        return list(map(len, await self.spell(model, tokens)))
+
+    async def spell(
+        self, model: Path, tokens: Sequence[int], *, control: bool = False
+    ) -> list[bytes]:
+        """What each token stands for. Control tokens spell nothing, or their names."""
+        return await asyncio.to_thread(self._vocabularies.spell, model, tokens, control)
 
     def generate(self, request: GenerateRequest) -> AsyncGenerator[Piece | Finished, None]:
         """Answer piece by piece, ``Finished`` last. Closing the iterator cancels the request."""

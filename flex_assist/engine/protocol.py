@@ -1,20 +1,21 @@
 """What an engine is: the seam between prompts and whatever computes.
 
 Implementations: ``local.LocalEngine`` (in this process), ``client.HostEngine`` (the shared engine
-host, over a socket). Prompts arrive as token ids, so that serving asks in exactly the tokens that
-training used; ``tokenize`` turns text into them with the model's own vocabulary.
+host, over a socket), ``remote.engine.RemoteEngine`` (a server, for repositories that opted in);
+``choice.open_engine`` picks. Prompts arrive as token ids, so that serving asks in exactly those
+that training used; ``tokenize`` turns text into them with the model's own vocabulary.
 """
 
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 PROTOCOL_VERSION = 3
 
-# What answered: the base alone, adapters over it, or the file in which they are merged.
-Form = Literal["base", "adapter", "merged"]
+# What answered: the base alone, adapters over it, the file in which they are merged, or a server.
+Form = Literal["base", "adapter", "merged", "remote"]
 
 
 class Priority(IntEnum):
@@ -35,11 +36,15 @@ class Weights:
         adapters: LoRA GGUF files; the sum of all their updates is added to the base.
         merged: A GGUF file of the base with the same sum in it. An engine may answer with it
             instead: the same function, but for rounding.
+        name: The adapter's, for engines that know weights by name; the base has none.
+        version: Of that adapter.
     """
 
     model: Path
     adapters: tuple[Path, ...] = ()
     merged: Path | None = None
+    name: str = field(default="", compare=False)
+    version: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +95,7 @@ class GenerateRequest:
             another and back computes only what has changed. Any name; equal ones share.
         ahead: Nobody needs it yet. It goes after everything else, shares the KV of completions, and
             is cancelled as soon as one of them needs that.
+        keep_local: Why this must not leave the machine, for people; empty where it may.
     """
 
     weights: Weights
@@ -105,15 +111,24 @@ class GenerateRequest:
     priority: Priority = Priority.COMPLETION
     document: str = ""
     ahead: bool = False
+    keep_local: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """Some more of the answer. ``reused_tokens`` as in ``Finished``."""
+    """Some more of the answer.
+
+    Attributes:
+        reused_tokens: As in ``Finished``.
+        served: Where it was computed, for people, if that is worth a word.
+        warning: What to mend, for people, if an engine had to do without something.
+    """
 
     text: str
     form: Form = "base"
     reused_tokens: int = 0
+    served: str = ""
+    warning: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +139,7 @@ class Finished:
         text: The whole answer, ``forced`` included.
         reason: ``end``: an end token; ``text``: a stop text; ``length``: ``max_tokens`` or context.
         reused_tokens: Prompt tokens whose KV was still there.
+        served, warning: As in ``Piece``.
     """
 
     text: str
@@ -135,6 +151,8 @@ class Finished:
     prefill_ms: float
     decode_ms: float
     form: Form = "base"
+    served: str = ""
+    warning: str = ""
 
 
 class Engine(Protocol):
@@ -146,6 +164,12 @@ class Engine(Protocol):
 
     async def tokenize(self, model: Path, pieces: Sequence[TextPiece]) -> list[list[int]]:
         """Token ids of each piece, without BOS or EOS."""
+        ...
+
+    async def spell(
+        self, model: Path, tokens: Sequence[int], *, control: bool = False
+    ) -> list[bytes]:
+        """What each token stands for. Control tokens spell nothing, or their names."""
         ...
 
     def generate(self, request: GenerateRequest) -> AsyncGenerator[Piece | Finished, None]:

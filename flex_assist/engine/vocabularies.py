@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from flex_assist.engine.gguf_header import check_gguf
 from flex_assist.engine.protocol import ModelFacts, TextPiece
+from flex_assist.errors import EngineError
 
 if TYPE_CHECKING:
     from flex_assist.engine.llama import Model
@@ -36,11 +37,18 @@ class Vocabularies:
             _, model = self._model(path)
             return [model.tokenize(piece.text, piece.special) for piece in pieces]
 
-    def byte_lengths(self, path: Path, tokens: Sequence[int]) -> list[int]:
-        """How many bytes of text each token stands for; none for control tokens."""
+    def spell(self, path: Path, tokens: Sequence[int], control: bool = False) -> list[bytes]:
+        """What each token stands for; nothing for control tokens, or their names.
+
+        Raises:
+            EngineError: There is no such token.
+        """
         with self._lock:
             _, model = self._model(path)
-            return [len(model.token_bytes(token)) for token in tokens]
+            wrong = [token for token in tokens if not 0 <= token < model.vocabulary_size]
+            if wrong:
+                raise EngineError(f"{path.name!r} has no token {wrong[0]!r}; ask with its own")
+            return [model.token_bytes(token, control) for token in tokens]
 
     def close(self) -> None:
         """Free them all."""

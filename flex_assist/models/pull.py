@@ -1,4 +1,4 @@
-"""Fetching models from the hub: the only place that uses the network, and only when asked to.
+"""Fetching models from the hub: only when asked to.
 
 What a file must be is taken from the hub before it is fetched: its size, and the SHA-256 that the
 hub keeps for large files. A download that was cut goes on where it stopped, in another process too;

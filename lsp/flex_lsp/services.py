@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from flex_assist.complete.request import Completion, CompletionRequest
-from flex_assist.config import Settings
+from flex_assist.config import EngineSettings, Settings
 from flex_assist.locations import Locations
+from flex_assist.remote_settings import RemoteSettings
 
-_HEAVY = ("flex_assist.complete.service", "flex_assist.engine.client")
+_HEAVY = ("flex_assist.complete.service", "flex_assist.engine.choice")
 
 
 class Completer(Protocol):
@@ -57,13 +58,11 @@ class Backend(Protocol):
 
 
 class EngineBackend:
-    """Services over the shared engine host."""
+    """Services over the shared engine host, or the server that a repository opted in to."""
 
     def __init__(self, locations: Locations) -> None:
         self._locations = locations
-        self._engine: Any = None
-        self._retired: list[Any] = []
-        self._engine_settings: object = None
+        self._engines: dict[tuple[EngineSettings, RemoteSettings], Any] = {}
         self._imported: asyncio.Future[None] | None = None
 
     async def prepare(self) -> None:
@@ -73,25 +72,22 @@ class EngineBackend:
         await asyncio.shield(self._imported)
 
     def service(self, settings: Settings, root: Path | None) -> Completer:
-        """A service over the engine; a new engine if the engine's settings have changed."""
+        """A service over an engine; the same one for all whose settings of it are the same."""
         from flex_assist.complete.service import CompletionService
-        from flex_assist.engine.client import HostEngine
+        from flex_assist.engine.choice import open_engine
 
-        if self._engine is None or settings.engine != self._engine_settings:
-            self._retired += [self._engine] if self._engine is not None else []
-            self._engine = HostEngine(self._locations, settings.engine)
-            self._engine_settings = settings.engine
+        key = (settings.engine, settings.remote)
+        if key not in self._engines:
+            self._engines[key] = open_engine(self._locations, settings)
         return CompletionService(
-            engine=self._engine, settings=settings, locations=self._locations, root=root
+            engine=self._engines[key], settings=settings, locations=self._locations, root=root
         )
 
     async def close(self) -> None:
         """Close the connection; the host lives on for other editors."""
-        engines = [*self._retired, self._engine]
-        self._engine, self._retired = None, []
+        engines, self._engines = [*self._engines.values()], {}
         for engine in engines:
-            if engine is not None:
-                await engine.close()
+            await engine.close()
 
 
 class Services:

@@ -202,6 +202,8 @@ class Session:
 
     def _answered(self, identity: str, query: Query, completion: Completion) -> Suggestion:
         self.board.ready(completion.language, completion.adapter, completion.reason)
+        if completion.warning:
+            self._report(completion.warning)
         outcome: Outcome = "shown" if completion.text.strip() else "nothing"
         self._record(identity, query, outcome, completion)
         text = completion.text if outcome == "shown" else ""

@@ -10,7 +10,7 @@ from flex_assist.chat.conversations import Conversations
 from flex_assist.chat.service import ChatService
 from flex_assist.chat.session import Session
 from flex_assist.config import Settings
-from flex_assist.engine.client import HostEngine
+from flex_assist.engine.choice import open_engine
 from flex_assist.locations import Locations
 from flex_tui.screens.chat import ChatScreen
 
@@ -55,7 +55,7 @@ async def run(
         ConfigError: There is no such adapter.
         DataError: The store of conversations cannot be used.
     """
-    engine = HostEngine(locations, settings.engine)
+    engine = open_engine(locations, settings)
     service = ChatService(engine, settings, locations, root)
     service.route((), adapter)
     with Conversations(locations.conversations) as store:

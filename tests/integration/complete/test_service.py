@@ -232,6 +232,22 @@ async def test_a_prompt_is_read_before_anybody_waits(
     await asyncio.sleep(0.01)
 
 
+async def test_who_types_on_joins_the_call_under_way(service: CompletionService) -> None:
+    await service.warm(None)
+    request = CompletionRequest(before=BODY, after="\n", path="a.py")
+    first = asyncio.ensure_future(service.complete(request))
+    await asyncio.sleep(0.05)
+    first.cancel()
+    joined = await service.complete(replace(request, before=BODY + "r"))
+    assert (joined.text, joined.source) == ("eturn items[0]", "cache")
+    # What does not agree is asked anew.
+    second = asyncio.ensure_future(service.complete(replace(request, before=BODY + "x = ")))
+    await asyncio.sleep(0.05)
+    second.cancel()
+    other = await service.complete(replace(request, before=BODY + "assert"))
+    assert other.source == "model"
+
+
 VUE = """<template>
   <p>{{ first([1]) }}</p>
 </template>

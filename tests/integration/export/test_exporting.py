@@ -134,7 +134,21 @@ def test_what_ollama_and_vllm_are_told(version: AdapterVersion, base: Path, tmp_
     assert stops == ["<|im_end|>", "<suf>", "<pre>", "<mid>", "<|stop|>"]
     export(order(version, base, tmp_path / "vllm", form="vllm"))
     script = (tmp_path / "vllm" / "serve.sh").read_text()
-    assert "--enable-lora --max-lora-rank 4 --lora-modules 'python=./python'" in script
+    assert script.endswith(
+        'exec vllm serve "$base" --enable-lora --max-loras 1 --max-lora-rank 8 '
+        "--lora-modules 'python=./python' \"$@\"\n"
+    )
+
+
+def test_a_developer_imports_what_the_server_was_given(
+    version: AdapterVersion, base: Path, tmp_path: Path, registry: Registry
+) -> None:
+    target = tmp_path / "vllm"
+    export(order(version, base, target, form="vllm"))
+    registry.remove("python", version.manifest.version)
+    made = import_folder(target / "python", base, registry)
+    assert made.manifest.fim == version.manifest.fim
+    assert made.manifest.version == version.manifest.version
 
 
 def test_there_and_back(

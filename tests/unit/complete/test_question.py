@@ -8,6 +8,7 @@ import pytest
 
 from flex_assist.adapters.router import Route
 from flex_assist.complete.question import Question
+from flex_assist.complete.request import CompletionRequest
 from flex_assist.complete.surroundings import Surroundings
 from flex_assist.engine.protocol import Weights
 from flex_assist.models.fim import FimTokens
@@ -17,6 +18,7 @@ FIM = FimTokens(suffix_id=1, prefix_id=2, middle_id=3, end_id=4)
 
 def at(before: str, after: str = "", stops: tuple[str, ...] = (), fim: bool = False) -> Question:
     return Question(
+        request=CompletionRequest(before=before, after=after),
         around=Surroundings(before=before, after=after), language=None,
         route=Route(name="base", reason="r", fim=FIM if fim else None),
         weights=Weights(model=Path("/m")), path=None, stops=stops, crlf=False, place=None,

@@ -31,6 +31,7 @@ class Model:
         self.fault: Exception | None = None
         self.known: dict[str, Completion] = {}
         self.prepared: list[str] = []
+        self.warning = ""
 
     async def prepare(self) -> None:
         await asyncio.sleep(0)
@@ -53,7 +54,10 @@ class ModelOfRoot:
         self.model.asked.append(request)
         if self.model.fault is not None:
             raise self.model.fault
-        return Completion(text="!", language="python", adapter="python", reason="it is active")
+        return Completion(
+            text="!", language="python", adapter="python", reason="it is active",
+            warning=self.model.warning,
+        )  # fmt: skip
 
     def recall(self, request: CompletionRequest) -> Completion | None:
         return self.model.known.get(request.before)
@@ -307,3 +311,13 @@ async def test_what_was_edited_elsewhere_is_told(
     assert model.asked[-1].edited == ()
     await ask(session, outside)
     assert model.asked[-1].edited == ()
+
+
+async def test_what_a_server_lacks_is_told_once(session: Session, model: Model, told: Told) -> None:
+    model.warning = "llm.example.com answers 500. Until that is mended, this machine computes"
+    session.configure(None, Encoding.UTF8, [Path("/a")])
+    session.open("file:///a/x.py", "python", 1, "x")
+    for _ in range(3):
+        await ask(session, "file:///a/x.py")
+    assert [s for s in told if isinstance(s, str)] == [model.warning]
+    assert session.board.current.state == "ready"

@@ -211,6 +211,12 @@ class ChatScreen(Screen[None]):
 
     def _show_numbers(self, answered: Answered) -> None:
         self._status.show_activity(f"{answered.tokens_per_s:.0f} tok/s")
+        # Where it was computed, if not here as usual.
+        if answered.served and self._prepared is not None:
+            reason = f"{self._prepared.reason}; {answered.served}"
+            self._status.show_adapter(self._session.adapter, answered.adapter, reason)
+        if answered.warning:
+            notices.warn(self, answered.warning)
         if self._prepared is not None:
             used = answered.prompt_tokens + answered.tokens
             self._status.show_context(used, self._prepared.context_tokens)

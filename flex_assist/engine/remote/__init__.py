@@ -1,0 +1,1 @@
+"""Asking a server instead of this machine, for repositories that opted in."""

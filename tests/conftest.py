@@ -166,13 +166,14 @@ def cut_starter(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Pat
     def cut(layers: int) -> Path:
         path = folder / f"starter-{layers}.gguf"
         if not path.exists():
-            _write_first_layers(path, layers)
+            write_first_layers(path, layers)
         return path
 
     return cut
 
 
-def _write_first_layers(path: Path, layers: int) -> None:
+def write_first_layers(path: Path, layers: int) -> None:
+    """Write the starter's first layers as a model that can be trained and served."""
     import gguf
 
     from flex_assist.models import store

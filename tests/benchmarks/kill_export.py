@@ -3,10 +3,14 @@
 One run is trained and killed as its export begins. Every kill starts from copies of what it left,
 so only what follows training is done again. After each: the active adapter answers, every version
 that can be seen is whole, and ``doctor --fix`` leaves nothing but versions.
+
+The base is the starter's first layers: the same files in the same order, only smaller, so that many
+kills fit into minutes.
 """
 
 import argparse
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -19,16 +23,23 @@ from typing import Any
 import bars
 import kill
 
+sys.path.insert(0, str(bars.ROOT / "tests"))
+from conftest import write_first_layers
+
 KEPT = ("data/adapters", "cache/training")
 BESIDE_VERSIONS = {"adapt.lock", "registry.lock", "forgotten.json", "routes.json", "active"}
 NOT_IN_MANIFEST = {"manifest.json", "report.html"}
 CODE = "def add(a, b):\n    return "
 
 
-def measure(source: Path, kills: int, steps: int, budget: str, seed: int = 0) -> dict[str, Any]:
+def measure(given: argparse.Namespace) -> dict[str, Any]:
     """One version that answers, one run up to its export, then as many kills."""
-    rng = random.Random(seed)
+    rng = random.Random(given.seed)
+    source, kills, steps, budget = given.repo, given.kills, given.steps, given.budget
     with TemporaryDirectory() as name:
+        base = Path(name) / "base.gguf"
+        write_first_layers(base, given.layers)
+        os.environ["FLEX_ASSIST_MODEL_BASE"] = str(base)
         home, template, repository = (Path(name) / part for part in ("home", "kept", "repository"))
         shutil.copytree(source, repository, ignore=shutil.ignore_patterns("__pycache__", "*.toml"))
         (repository / "sum.py").write_text(CODE)
@@ -49,7 +60,11 @@ def measure(source: Path, kills: int, steps: int, budget: str, seed: int = 0) ->
             run(home, "engine", "stop")
     good = [point for point in points if not point["faults"]]
     return {
-        "kills": kills, "good": len(good), "window_s": round(window_s, 1), "began_with": answering,
+        "layers": given.layers,
+        "kills": kills,
+        "good": len(good),
+        "window_s": round(window_s, 1),
+        "began_with": answering,
         "points": points,
     }  # fmt: skip
 
@@ -177,13 +192,14 @@ def copy(source: Path, target: Path) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--layers", type=int, default=4, help="of the base; the starter has 30")
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--budget", default="60s")
     parser.add_argument("--repo", type=Path, default=bars.ROOT / "flex_assist")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dry", action="store_true", help="write no figures")
     given = parser.parse_args()
-    found = measure(given.repo, given.kills, given.steps, given.budget, given.seed)
+    found = measure(given)
     if given.dry:
         print(json.dumps(found, indent=2))
     else:

@@ -211,7 +211,8 @@ class Vim:
     def _local(self, buffer: Buffer, shown: str | None) -> Local:
         before, after = buffer.text[: buffer.cursor], buffer.text[buffer.cursor :]
         *above, line_before = before.split("\n")
-        line_after, *below = after.split("\n")
+        # The break at a file's end begins no line, in this editor.
+        line_after, *below = after.removesuffix("\n").split("\n")
         indent = len(line_before) - len(line_before.lstrip())
         if shown is not None:
             added = shown.split("\n")
@@ -240,7 +241,7 @@ class Vim:
         lines = content.rstrip("\n").split("\n") if content.rstrip("\n") else [""]
         text, cursor = self._buffer.text, self._buffer.cursor
         line_before = text[:cursor].rpartition("\n")[2]
-        line_after, *below = text[cursor:].split("\n")
+        line_after, *below = text[cursor:].removesuffix("\n").split("\n")
         if not (line_before + line_after).strip():
             white = len(lines[0]) - len(lines[0].lstrip())
             # The line's own white space is there already.

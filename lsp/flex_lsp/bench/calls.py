@@ -22,6 +22,7 @@ class Calls:
         cache_hits: Keys answered without a model call.
         prompt_tokens: Prompt tokens computed, not reused.
         completion_tokens: Tokens made.
+        prefill_ms, decode_ms: Of the calls that came to their end, as the engine tells it.
     """
 
     times_ms: list[float] = field(default_factory=list)
@@ -31,6 +32,8 @@ class Calls:
     cache_hits: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    prefill_ms: list[float] = field(default_factory=list)
+    decode_ms: list[float] = field(default_factory=list)
 
     def answered(self, started_s: float) -> None:
         """A call that began then is over."""
@@ -42,6 +45,8 @@ class Calls:
             "p50_ms": percentile(self.times_ms, 50),
             "p95_ms": percentile(self.times_ms, 95),
             "p99_ms": percentile(self.times_ms, 99),
+            "prefill_p50_ms": percentile(self.prefill_ms, 50),
+            "decode_p50_ms": percentile(self.decode_ms, 50),
             "model_calls": self.started,
             "calls_ahead": self.ahead,
             "calls_cancelled": self.cancelled,
@@ -62,7 +67,7 @@ def percentile(values: Sequence[float], percent: int) -> float | None:
 
 
 def cpu_s(*processes: psutil.Process) -> float:
-    """Seconds of processor time of these processes and all below them so far, dead ones too."""
+    """Seconds of processor time of these processes and all that run below them, so far."""
     total = 0.0
     seen: set[int] = set()
     for process in processes:

@@ -76,6 +76,8 @@ class CountedEngine(HostEngine):
                     if isinstance(item, Finished):
                         calls.prompt_tokens += item.prompt_tokens - item.reused_tokens
                         calls.completion_tokens += item.completion_tokens
+                        calls.prefill_ms.append(item.prefill_ms)
+                        calls.decode_ms.append(item.decode_ms)
                         calls.answered(started_s)
                     yield item
         except BaseException as end:

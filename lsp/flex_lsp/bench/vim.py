@@ -148,8 +148,11 @@ class Vim:
         finally:
             self._job = None
         self.calls.answered(started_s)
-        self.calls.prompt_tokens += int(answer["timings"]["prompt_n"])
-        self.calls.completion_tokens += int(answer["timings"]["predicted_n"])
+        timings = answer["timings"]
+        self.calls.prompt_tokens += int(timings["prompt_n"])
+        self.calls.completion_tokens += int(timings["predicted_n"])
+        self.calls.prefill_ms.append(float(timings["prompt_ms"]))
+        self.calls.decode_ms.append(float(timings["predicted_ms"]))
         for key in local.known_as():
             self._keep(key, str(answer["content"]))
         if not self.screen.text:

@@ -19,6 +19,7 @@ from flex_lsp.bench.vim import Vim
 
 FIM = FimTokens(suffix_id=1, prefix_id=2, middle_id=3, end_id=0)
 PAUSE_MS = 300
+TIMINGS = {"prompt_n": 5, "prompt_ms": 1.0, "predicted_n": 2, "predicted_ms": 2.0}
 
 
 def one_edit(text: str, pauses_ms: dict[str, int], old: str = "a = 1\n") -> Trace:
@@ -117,7 +118,7 @@ class Server:
     def post(self, path: str, body: dict[str, Any]) -> Any:
         self.asked.append(body)
         content = self.answers.pop(0) if self.answers else ""
-        return {"content": content, "timings": {"prompt_n": 5, "predicted_n": 2}}
+        return {"content": content, "timings": TIMINGS}
 
 
 def vim(answers: list[str]) -> tuple[Vim, Server]:

@@ -49,6 +49,9 @@ def latency(
     peer: Annotated[
         bool, typer.Option("--peer/--no-peer", help="measure llama.cpp's server too")
     ] = True,
+    llama_server: Annotated[
+        Path | None, typer.Option(help="a llama-server of your own, instead of the package's")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
 ) -> None:
     """Types a recorded trace against ours and against llama.cpp's server, driven as llama.vim does.
@@ -61,7 +64,7 @@ def latency(
     from flex_lsp.bench.latency import LatencyBench, compare
     from flex_lsp.bench.trace import FOLDER, read
 
-    if peer:
+    if peer and llama_server is None:
         server.check_installed()
     events = read(trace or FOLDER / "history.json")
     bench = LatencyBench(
@@ -69,6 +72,7 @@ def latency(
         trace=events.shortened(seconds) if seconds else events,
         threads=threads or available_threads(),
         peer=peer,
+        server=llama_server,
     )
     found = asyncio.run(compare(bench))
     if as_json:
@@ -101,6 +105,9 @@ def _print(found: dict[str, Any]) -> None:
         ["", *sides],
         [[text, *(_shown(found[side][key]) for side in sides)] for key, text in ROWS.items()],
     )
+    for side in sides:
+        speed = " ".join(f"{key}={value}" for key, value in found[side]["raw"].items())
+        print(f"raw {side}: {speed}")
     for name, value in (found["ratio"] or {}).items():
         print(f"ratio {name}: {_shown(value)}")
     print(f"switching adapters p95: {found['switch_p95_ms']} ms")

@@ -11,6 +11,8 @@ What is timed, and how:
   before the next key.
 - **CPU seconds** are of all processes of a side, its client's included, from the first key to the
   last; loading the model is not in it.
+- **raw** is what either engine computes a second with nothing to reuse: builds of llama.cpp differ
+  in what they use of the processor.
 - A **cache hit** is a key after which something was shown without a model call.
 """
 
@@ -30,6 +32,7 @@ from flex_assist.errors import ModelError
 from flex_assist.locations import Locations
 from flex_assist.models import store
 from flex_assist.models.fim import FimTokens
+from flex_lsp.bench import raw
 from flex_lsp.bench.calls import Calls, cpu_s, percentile
 from flex_lsp.bench.infill import Infill
 from flex_lsp.bench.ours import CountedEngine, Ours
@@ -49,6 +52,7 @@ class LatencyBench:
         threads: Of either engine.
         context_tokens: Of either engine.
         peer: Whether llama.cpp's server is measured too.
+        server: A ``llama-server`` of one's own for that.
     """
 
     model: Path
@@ -56,6 +60,7 @@ class LatencyBench:
     threads: int
     context_tokens: int = EngineSettings().context_tokens
     peer: bool = True
+    server: Path | None = None
 
     @property
     def engine(self) -> EngineSettings:
@@ -83,6 +88,7 @@ async def compare(bench: LatencyBench) -> dict[str, Any]:
             ours = await _ours(bench, engine, home, fim)
             adapters = await asyncio.to_thread(write_adapters, served, folder)
             switch_ms = await switch_p95_ms(engine, served, adapters)
+            ours["raw"] = await raw.of_ours(engine, served)
         finally:
             await engine.stop_host()
             await engine.close()
@@ -153,16 +159,22 @@ async def _peer(bench: LatencyBench, fim: FimTokens, folder: Path) -> dict[str, 
     )  # fmt: skip
     with (folder / "server.log").open("wb") as log:
         server = await asyncio.to_thread(
-            LlamaServer, bench.model, context_tokens=context_tokens, threads=bench.threads, log=log
+            LlamaServer,
+            bench.model,
+            context_tokens=context_tokens,
+            threads=bench.threads,
+            log=log,
+            program=bench.server,
         )
         side = Vim(server, infill)
         try:
-            await asyncio.to_thread(server.post, "/completion", {"prompt": [1], "n_predict": 1})
+            speed = await raw.of_peer(server)
             buffers = [Buffer(file=one, text=one.text) for one in bench.trace.files]
             # The server is a child of this process.
             before_s = cpu_s(psutil.Process())
             outcome = await replay(bench.trace, side, buffers)
-            return record(outcome, side.screen, side.calls, cpu_s(psutil.Process()) - before_s)
+            spent_s = cpu_s(psutil.Process()) - before_s
+            return {**record(outcome, side.screen, side.calls, spent_s), "raw": speed}
         finally:
             await side.close()
             await asyncio.to_thread(server.close)

@@ -4,11 +4,14 @@ It comes in the package xllamacpp. The settings are those that llama.cpp recomme
 (its ``--fim-*`` presets): batches of 1024, ``--cache-reuse 256``; one slot, since one person types.
 """
 
+import contextlib
 import http.client
 import json
+import socket
 import subprocess
 import sys
 import threading
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, Final
@@ -34,16 +37,39 @@ def check_installed() -> None:
 class LlamaServer:
     """A running server. Requests block; ask from threads."""
 
-    def __init__(self, model: Path, *, context_tokens: int, threads: int, log: IO[bytes]) -> None:
+    def __init__(
+        self,
+        model: Path,
+        *,
+        context_tokens: int,
+        threads: int,
+        log: IO[bytes],
+        program: Path | None = None,
+    ) -> None:
+        """Start one, and wait until it answers.
+
+        Args:
+            program: A ``llama-server`` of one's own, instead of the one in the package.
+
+        Raises:
+            EngineError: It does not start.
+        """
         command = own_command(
             "flex_lsp.bench.server", str(model), str(context_tokens), str(threads)
         )
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
-        )
-        self._port = self._announced()
-        self.pid = self._process.pid
+        port = _free_port() if program is not None else 0
+        if program is not None:
+            command = _own_server(program, model, context_tokens, threads, port)
+        try:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
+            )
+        except OSError as error:
+            raise EngineError(f"{command[0]!r} cannot be started: {error}") from error
         self._local = threading.local()
+        self._port = port or self._announced()
+        if program is not None:
+            self._wait()
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         """The answer to a request.
@@ -71,14 +97,28 @@ class LlamaServer:
         """End it."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        # Its standard input ends: it goes by itself.
+        # The end of its standard input ends ours.
         self._process.stdin.close()
+        self._process.terminate()
         try:
             self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
         self._process.stdout.close()
+
+    def _wait(self) -> None:
+        """Until the model is loaded. What the program prints is not read: it is let go."""
+        assert self._process.stdout is not None
+        threading.Thread(target=_drained, args=(self._process.stdout,), daemon=True).start()
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline_s and self._process.poll() is None:
+            with contextlib.suppress(EngineError):
+                self.post("/completion", {"prompt": [1], "n_predict": 1})
+                return
+            time.sleep(0.2)
+        self.close()
+        raise EngineError("llama-server did not start; is it one of llama.cpp, and the model its?")
 
     def _announced(self) -> int:
         assert self._process.stdout is not None
@@ -91,6 +131,29 @@ class LlamaServer:
         finally:
             timer.cancel()
         raise EngineError("llama.cpp's server did not start; is the model a GGUF file it can load?")
+
+
+def _own_server(
+    program: Path, model: Path, context_tokens: int, threads: int, port: int
+) -> list[str]:
+    options = {
+        "--model": model, "--host": HOST, "--port": port, "--ctx-size": context_tokens,
+        "--batch-size": BATCH_TOKENS, "--ubatch-size": BATCH_TOKENS, "--parallel": 1,
+        "--cache-reuse": REUSED_CHUNK_TOKENS, "--threads": threads, "--threads-batch": threads,
+        "--n-gpu-layers": 0,
+    }  # fmt: skip
+    return [str(program), *(str(one) for pair in options.items() for one in pair)]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _drained(stream: IO[bytes]) -> None:
+    for _ in stream:
+        pass
 
 
 def main(model: str, context_tokens: int, threads: int) -> None:

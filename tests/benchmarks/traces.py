@@ -20,14 +20,14 @@ from flex_lsp.bench.trace import FOLDER, Key, Trace, TracedEdit, TracedFile, wri
 
 # (commit, path, language, most characters that are typed)
 CHANGES = (
-    ("a019570", "flex_assist/complete/region.py", "python", 260),
-    ("6000ddf", "lsp/editors/vscode/src/extension.js", "javascript", 260),
+    ("4725357", "flex_assist/complete/root.py", "python", 420),
+    ("6000ddf", "lsp/editors/vscode/src/extension.js", "javascript", 340),
 )
 # Medians of pauses, ms: within a word, after other characters, before a new line, before an edit.
 WORD_MS, OTHER_MS, LINE_MS, EDIT_MS = 110, 190, 800, 1200
 SPREAD, THINK_SHARE, THINK_MS, MOST_MS = 0.35, 0.06, 900, 3000
 # A change of a file is typed in turns of so many edits before a jump to the other file.
-EDITS_A_TURN = 2
+EDITS_A_TURN = 1
 KEYS = re.compile(r"\n[ \t]*|.", re.DOTALL)
 
 
@@ -48,10 +48,12 @@ def recorded(seed: int) -> Trace:
 
 
 def _edits(file: int, old: str, new: str, most: int, rng: random.Random) -> list[TracedEdit]:
-    """From the top of the file to its end, until ``most`` characters are typed."""
+    """From the top of the file on, until the line that reaches ``most`` characters."""
     found: list[TracedEdit] = []
     typed, shift = 0, 0
     for start, delete, text in _blocks(old, new):
+        line_end = text.find("\n", max(0, most - typed))
+        text = text[:line_end] if line_end > 0 else text
         keys = tuple(Key(text=one, pause_ms=_pause(one, rng)) for one in KEYS.findall(text))
         if keys:
             found.append(

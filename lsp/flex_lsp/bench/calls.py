@@ -79,6 +79,29 @@ def cpu_s(*processes: psutil.Process) -> float:
     return total
 
 
+class Meter:
+    """The processor's time from now on: of a side's processes, and of everything else.
+
+    The second tells whether the machine was quiet; where it was not, times mean little.
+    """
+
+    def __init__(self, *processes: psutil.Process) -> None:
+        self._processes = processes
+        self._own_s, self._all_s = cpu_s(*processes), _busy_s()
+
+    def record(self) -> dict[str, float]:
+        """Seconds of both, for the result."""
+        own_s = cpu_s(*self._processes) - self._own_s
+        others_s = max(0.0, _busy_s() - self._all_s - own_s)
+        return {"cpu_s": round(own_s, 3), "others_cpu_s": round(others_s, 3)}
+
+
+def _busy_s() -> float:
+    times = psutil.cpu_times()
+    # Windows has no "nice".
+    return float(times.user + times.system + getattr(times, "nice", 0.0))
+
+
 def _spent_s(process: psutil.Process) -> float:
     try:
         times = process.cpu_times()

@@ -26,6 +26,7 @@ ROWS = {
     "cache_hits": "cache hits",
     "tokens_computed": "tokens computed",
     "cpu_s": "CPU seconds",
+    "others_cpu_s": "CPU seconds of all else on the machine",
     "accepted": "accepted",
     "accepted_characters": "accepted characters",
     "accepted_characters_per_s": "accepted characters a second",

@@ -10,7 +10,8 @@ What is timed, and how:
 - **Time to shown** is from a key to a suggestion on the screen, from a cache or not, if one comes
   before the next key.
 - **CPU seconds** are of all processes of a side, its client's included, from the first key to the
-  last; loading the model is not in it.
+  last; loading the model is not in it. What else the machine did meanwhile is told beside it: times
+  are worth something only where that is next to nothing.
 - **raw** is what either engine computes a second with nothing to reuse: builds of llama.cpp differ
   in what they use of the processor.
 - A **cache hit** is a key after which something was shown without a model call.
@@ -33,7 +34,7 @@ from flex_assist.locations import Locations
 from flex_assist.models import store
 from flex_assist.models.fim import FimTokens
 from flex_lsp.bench import raw
-from flex_lsp.bench.calls import Calls, cpu_s, percentile
+from flex_lsp.bench.calls import Calls, Meter, percentile
 from flex_lsp.bench.infill import Infill
 from flex_lsp.bench.ours import CountedEngine, Ours
 from flex_lsp.bench.server import BATCH_TOKENS, LlamaServer
@@ -140,9 +141,9 @@ async def _ours(
     try:
         await side.ready()
         processes = (psutil.Process(), psutil.Process(int((await engine.status())["process"])))
-        before_s = cpu_s(*processes)
+        meter = Meter(*processes)
         outcome = await replay(bench.trace, side, buffers)
-        return record(outcome, side.screen, side.calls, cpu_s(*processes) - before_s)
+        return record(outcome, side.screen, side.calls, meter)
     finally:
         await side.close()
 
@@ -171,16 +172,15 @@ async def _peer(bench: LatencyBench, fim: FimTokens, folder: Path) -> dict[str, 
             speed = await raw.of_peer(server)
             buffers = [Buffer(file=one, text=one.text) for one in bench.trace.files]
             # The server is a child of this process.
-            before_s = cpu_s(psutil.Process())
+            meter = Meter(psutil.Process())
             outcome = await replay(bench.trace, side, buffers)
-            spent_s = cpu_s(psutil.Process()) - before_s
-            return {**record(outcome, side.screen, side.calls, spent_s), "raw": speed}
+            return {**record(outcome, side.screen, side.calls, meter), "raw": speed}
         finally:
             await side.close()
             await asyncio.to_thread(server.close)
 
 
-def record(outcome: Outcome, screen: Screen, calls: Calls, spent_s: float) -> dict[str, Any]:
+def record(outcome: Outcome, screen: Screen, calls: Calls, meter: Meter) -> dict[str, Any]:
     """One side's figures."""
     return {
         **calls.record(),
@@ -188,7 +188,7 @@ def record(outcome: Outcome, screen: Screen, calls: Calls, spent_s: float) -> di
         "shown_p50_ms": percentile(screen.times_ms, 50),
         "shown_p95_ms": percentile(screen.times_ms, 95),
         "shown_p99_ms": percentile(screen.times_ms, 99),
-        "cpu_s": round(spent_s, 3),
+        **meter.record(),
         "keys": outcome.keys,
         "accepted": outcome.accepted,
         "accepted_characters": outcome.accepted_characters,

@@ -4,9 +4,11 @@ What is timed, and how:
 
 - The clock is real time, and the pauses are the trace's: what runs in the background has the time
   that it would have.
-- A **model call** lasts from the moment when its prompt is put together (the wait for more keys is
-  before that) until its whole answer is there, on the client. Calls that were given up have no time
-  and are counted. Ours gives calls up when more is typed, llama.vim never does.
+- A **model call** lasts from when its prompt is put together (the wait for more keys is before
+  that) until its answer is there, on the client; what is written after a first answer by a deadline
+  is not waited for. Calls ahead, for what is not asked yet, have their time too. Calls that were
+  given up, and those that only have a prompt computed, have no time but are counted: ours gives
+  calls up when more is typed, llama.vim never does.
 - **Time to shown** is from a key to a suggestion on the screen, from a cache or not, if one comes
   before the next key.
 - **CPU seconds** are of all processes of a side, its client's included, from the first key to the
@@ -143,7 +145,9 @@ async def _ours(
         processes = (psutil.Process(), psutil.Process(int((await engine.status())["process"])))
         meter = Meter(*processes)
         outcome = await replay(bench.trace, side, buffers)
-        return record(outcome, side.screen, side.calls, meter)
+        figures = record(outcome, side.screen, side.calls, meter)
+        side.check()
+        return figures
     finally:
         await side.close()
 
@@ -174,7 +178,9 @@ async def _peer(bench: LatencyBench, fim: FimTokens, folder: Path) -> dict[str, 
             # The server is a child of this process.
             meter = Meter(psutil.Process())
             outcome = await replay(bench.trace, side, buffers)
-            return {**record(outcome, side.screen, side.calls, meter), "raw": speed}
+            figures = {**record(outcome, side.screen, side.calls, meter), "raw": speed}
+            side.check()
+            return figures
         finally:
             await side.close()
             await asyncio.to_thread(server.close)

@@ -10,11 +10,11 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flex_assist.adapters.router import Route
-from flex_assist.cli.output import say
 from flex_assist.complete.request import Completion, CompletionRequest
 from flex_assist.complete.service import CompletionService
 from flex_assist.config import EngineSettings, Settings
@@ -33,8 +33,23 @@ from flex_lsp.status import StatusBoard
 READY_TIMEOUT_S = 120.0
 POLL_S = 0.05
 PROMPTS_KEPT = 8
-# Of the question that is being answered: the completions for which the model was asked.
-ASKED: ContextVar[list[Completion] | None] = ContextVar("ASKED", default=None)
+
+
+@dataclass(slots=True)
+class Question:
+    """What was asked at one key.
+
+    Attributes:
+        open: Somebody waits for the answer; what the model does later is ahead.
+        by_model: The model was asked for it.
+    """
+
+    open: bool = False
+    by_model: bool = False
+
+
+# The question that a task works for.
+ASKED: ContextVar[Question | None] = ContextVar("ASKED", default=None)
 
 
 class OneRoute:
@@ -54,7 +69,6 @@ class CountedEngine(HostEngine):
     def __init__(self, locations: Locations, settings: EngineSettings, calls: Calls) -> None:
         super().__init__(locations, settings)
         self.calls = calls
-        self.asked_s: float | None = None
         self._prompts: deque[tuple[int, ...]] = deque(maxlen=PROMPTS_KEPT)
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Piece | Finished, None]:
@@ -63,10 +77,13 @@ class CountedEngine(HostEngine):
         What a call computed comes with its end. Where it is left before (enough was said, or more
         was typed), the pieces are counted, and the prompt as far as no earlier one began the same.
         """
-        calls, started_s = self.calls, self.asked_s or time.perf_counter()
+        calls, started_s, pieces = self.calls, time.perf_counter(), 0
+        question = ASKED.get()
+        waited_for = question is not None and question.open
+        # One token: only to have the prompt computed.
+        counts = not waited_for and request.max_tokens > 1
         calls.started += 1
-        calls.ahead += self.asked_s is None
-        self.asked_s, pieces = None, 0
+        calls.ahead += not waited_for
         earlier = tuple(self._prompts)
         self._prompts.append(request.tokens)
         try:
@@ -78,16 +95,17 @@ class CountedEngine(HostEngine):
                         calls.completion_tokens += item.completion_tokens
                         calls.prefill_ms.append(item.prefill_ms)
                         calls.decode_ms.append(item.decode_ms)
-                        calls.answered(started_s)
+                        if counts:
+                            calls.answered(started_s)
                     yield item
         except BaseException as end:
             calls.prompt_tokens += len(request.tokens) - _longest_common(request.tokens, earlier)
             calls.completion_tokens += pieces
             # Closed by who has read enough; given up by who no longer wants it.
-            if isinstance(end, GeneratorExit):
-                calls.answered(started_s)
-            else:
+            if not isinstance(end, GeneratorExit):
                 calls.cancelled += 1
+            elif counts:
+                calls.answered(started_s)
             raise
 
 
@@ -100,14 +118,16 @@ class CountedService(CompletionService):
 
     async def complete(self, request: CompletionRequest) -> Completion:
         """Complete at the cursor."""
-        self._counted.asked_s = time.perf_counter()
+        question, started_s = ASKED.get(), time.perf_counter()
+        assert question is not None
+        question.open = True
         try:
             found = await super().complete(request)
         finally:
-            self._counted.asked_s = None
-        asked = ASKED.get()
-        if asked is not None and getattr(found, "source", "model") == "model":
-            asked.append(found)
+            question.open = False
+        if getattr(found, "source", "model") == "model":
+            question.by_model = True
+            self._counted.calls.answered(started_s)
         return found
 
 
@@ -146,7 +166,8 @@ class Ours:
         self.screen = Screen()
         self.calls = engine.calls
         self._root = root
-        board = StatusBoard(lambda status: None, say)
+        self._faults: list[str] = []
+        board = StatusBoard(lambda status: None, self._faults.append)
         self._session = Session(
             locations=locations, backend=BenchBackend(engine, locations, fim), board=board
         )
@@ -170,6 +191,11 @@ class Ours:
                 if self._session.board.current.state == "error":
                     raise EngineError(self._session.board.current.message)
                 await asyncio.sleep(POLL_S)
+
+    def check(self) -> None:
+        """Raises EngineError if any request failed: then nothing that was measured counts."""
+        if self._faults:
+            raise EngineError(f"our side failed: {self._faults[0]}")
 
     def entered(self, buffer: Buffer) -> None:
         """Nothing is told of it in the protocol."""
@@ -201,8 +227,8 @@ class Ours:
         document = self._session.document(self._uri(buffer))
         assert document is not None
         cursor = buffer.cursor
-        asked: list[Completion] = []
-        ASKED.set(asked)
+        question = Question()
+        ASKED.set(question)
         query = Query(
             document=document,
             before=document.text[:cursor],
@@ -213,7 +239,7 @@ class Ours:
         suggestion = await self._session.suggest(query)
         if suggestion is None:
             return
-        self.calls.cache_hits += bool(suggestion.text) and not asked
+        self.calls.cache_hits += bool(suggestion.text) and not question.by_model
         if buffer.version == version:
             self.screen.show(suggestion.text)
 

@@ -66,7 +66,6 @@ class LlamaServer:
             )
         except OSError as error:
             raise EngineError(f"{command[0]!r} cannot be started: {error}") from error
-        self._local = threading.local()
         self._port = port or self._announced()
         if program is not None:
             self._wait()
@@ -77,18 +76,17 @@ class LlamaServer:
         Raises:
             EngineError: The server refuses, or is gone.
         """
-        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = http.client.HTTPConnection(HOST, self._port, timeout=ANSWER_TIMEOUT_S)
-            self._local.connection = connection
-        headers = {"Content-Type": "application/json"}
+        # A new one each time, as the plugin does it: the server hangs up on those that wait.
+        connection = http.client.HTTPConnection(HOST, self._port, timeout=ANSWER_TIMEOUT_S)
+        headers = {"Content-Type": "application/json", "Connection": "close"}
         try:
             connection.request("POST", path, json.dumps(body), headers)
             answer = connection.getresponse()
             data = answer.read()
         except (OSError, http.client.HTTPException) as error:
-            self._local.connection = None
             raise EngineError(f"llama.cpp's server does not answer: {error!r}") from error
+        finally:
+            connection.close()
         if answer.status != http.client.OK:
             raise EngineError(f"llama.cpp's server refuses {path}: {data[:300]!r}")
         return json.loads(data)

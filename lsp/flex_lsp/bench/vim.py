@@ -5,9 +5,8 @@ Its defaults and its rules, in an editor that is not there: at each key it looks
 server unless it knows or a request is under way (then again after 100 ms), and while something is
 shown asks for what would come after it.
 
-Two things differ, both in its favour: the request goes over one open connection and not through a
-new process each time, and the prompt is laid out in the order that the model was taught
-(``flex_lsp.bench.infill``).
+Two things differ, both in its favour: a request does not start a process of its own, and the
+prompt is laid out in the order that the model was taught (``flex_lsp.bench.infill``).
 """
 
 import asyncio
@@ -17,6 +16,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
+from flex_assist.errors import EngineError
 from flex_lsp.bench.calls import Calls
 from flex_lsp.bench.infill import Infill
 from flex_lsp.bench.ring import Ring
@@ -78,6 +78,12 @@ class Vim:
         self._background: asyncio.Task[None] | None = None
         self._buffer: Buffer | None = None
         self._indent = 0
+        self._faults: list[BaseException] = []
+
+    def check(self) -> None:
+        """Raises EngineError if any request failed: then nothing that was measured counts."""
+        if self._faults:
+            raise EngineError(f"llama.cpp's server failed: {self._faults[0]}")
 
     async def open(self, buffer: Buffer) -> None:
         """Nothing happens before the cursor is in the file."""
@@ -90,6 +96,7 @@ class Vim:
         self._buffer = buffer
         if self._background is None:
             self._background = asyncio.get_running_loop().create_task(self._feed_ring())
+            self._background.add_done_callback(self._note_fault)
 
     def changed(self, buffer: Buffer, deleted: int, inserted: str) -> None:
         """The cursor has moved: look into the cache, then ask."""
@@ -127,6 +134,7 @@ class Vim:
         lines, line = self._around(self._buffer)
         self._ring.drop_like(lines, line)
         self._job = asyncio.get_running_loop().create_task(self._request(local, shown is not None))
+        self._job.add_done_callback(self._note_fault)
         self._ring.gather(self._buffer.text.split("\n"), self._row(), self._buffer.file.path)
 
     async def _request(self, local: Local, ahead: bool) -> None:
@@ -167,6 +175,10 @@ class Vim:
             body = {"prompt": self._infill.prompt("", "", "", self._ring.texts()), "n_predict": 0}
             answer = await asyncio.to_thread(self._server.post, "/completion", body | SAMPLING)
             self.calls.prompt_tokens += int(answer["timings"]["prompt_n"])
+
+    def _note_fault(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._faults.append(error)
 
     # --- the cache --------------------------------------------------------------------------
 

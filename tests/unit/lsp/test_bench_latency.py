@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from flex_assist.errors import EngineError
 from flex_assist.models.fim import FimTokens
 from flex_lsp.bench import trace as traces
 from flex_lsp.bench.calls import Calls, percentile
@@ -185,6 +186,23 @@ async def test_llama_vim_shows_nothing_that_stands_below() -> None:
     buffer.cursor = 5
     await typed(side, buffer, "\n")
     assert side.screen.text == ""
+    await side.close()
+
+
+async def test_a_failed_request_ends_the_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    side, server = vim([])
+    buffer = Buffer(file=TracedFile(path="a.py", language_id="python", text=""), text="x\n")
+    buffer.cursor = 1
+    await typed(side, buffer, "y")
+    side.check()
+
+    def fail(path: str, body: dict[str, Any]) -> Any:
+        raise EngineError("gone")
+
+    monkeypatch.setattr(server, "post", fail)
+    await typed(side, buffer, "z")
+    with pytest.raises(EngineError, match="gone"):
+        side.check()
     await side.close()
 
 

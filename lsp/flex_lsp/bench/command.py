@@ -1,6 +1,5 @@
 """The command ``bench latency``. Light: what it needs comes when it runs."""
 
-import asyncio
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,7 +61,7 @@ def latency(
     """
     from flex_assist.engine.pool import available_threads
     from flex_lsp.bench import server
-    from flex_lsp.bench.latency import LatencyBench, compare
+    from flex_lsp.bench.latency import LatencyBench, run
     from flex_lsp.bench.trace import FOLDER, read
 
     if peer and llama_server is None:
@@ -75,7 +74,7 @@ def latency(
         peer=peer,
         server=llama_server,
     )
-    found = asyncio.run(compare(bench))
+    found = run(bench)
     if as_json:
         print_json(found)
     else:

@@ -20,6 +20,8 @@ What is timed, and how:
 """
 
 import asyncio
+import contextlib
+import signal
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,6 +47,8 @@ from flex_lsp.bench.trace import Trace
 from flex_lsp.bench.typist import Buffer, Outcome, Screen, replay
 from flex_lsp.bench.vim import PREDICTED_TOKENS, Vim
 
+HOST_IDLE_S = 60.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyBench:
@@ -69,8 +73,33 @@ class LatencyBench:
     def engine(self) -> EngineSettings:
         """Of our engine host."""
         return EngineSettings(
-            threads=self.threads, context_tokens=self.context_tokens, gpu_layers=0
+            threads=self.threads,
+            context_tokens=self.context_tokens,
+            gpu_layers=0,
+            # A host that was still starting when all was given up goes by itself.
+            idle_exit_s=HOST_IDLE_S,
         )
+
+
+def run(bench: LatencyBench) -> dict[str, Any]:
+    """``compare``. SIGTERM ends it as Ctrl-C does: nothing is left running, and no folder.
+
+    Raises:
+        EngineError, ModelError: A side cannot work.
+    """
+
+    async def until_terminated() -> dict[str, Any]:
+        task = asyncio.current_task()
+        assert task is not None
+        # Windows has no such signal.
+        with contextlib.suppress(NotImplementedError):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await compare(bench)
+
+    try:
+        return asyncio.run(until_terminated())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 async def compare(bench: LatencyBench) -> dict[str, Any]:

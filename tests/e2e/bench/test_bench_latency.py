@@ -3,12 +3,15 @@
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from flex_lsp.bench.trace import Key, Trace, TracedEdit, TracedFile, write
@@ -80,6 +83,36 @@ def test_ratios_are_of_the_figures(found: dict[str, Any]) -> None:
     assert ratio["p95"] == pytest.approx(ours["p95_ms"] / peer["p95_ms"], abs=1e-3)
     assert ratio["cpu"] == pytest.approx(ours["cpu_s"] / peer["cpu_s"], abs=1e-3)
     assert isinstance(found["switch_p95_ms"], float)
+
+
+def hosts_below(folder: Path) -> list[int]:
+    """Engine hosts whose home is in a folder."""
+    found = psutil.process_iter(["cmdline"])
+    return [
+        one.pid
+        for one in found
+        if str(folder) in " ".join(one.info["cmdline"] or [])
+        and "flex_assist.engine.host" in one.info["cmdline"]
+    ]
+
+
+def test_nothing_is_left_when_it_is_terminated(
+    trace: Path, cut_starter: Callable[[int], Path], tmp_path: Path
+) -> None:
+    command = [PROGRAM, "bench", "latency", "--model", cut_starter(1), "--trace", trace]
+    with subprocess.Popen(
+        [*command, "--no-peer"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    ) as process:  # fmt: skip
+        log = "flex-latency-*/cache/engine.log"
+        while not any("serves at" in one.read_text() for one in tmp_path.glob(log)):
+            assert process.poll() is None
+            time.sleep(0.1)
+        assert hosts_below(tmp_path)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 130
+    assert not hosts_below(tmp_path)
+    assert not list(tmp_path.glob("flex-latency-*"))
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .DEFAULT_GOAL := help
 .PHONY: help setup editors demo test check fix unit e2e bench wheel clean
 .PHONY: bars-mining bars-prefilter bars-hostile bars-canary bars-adapt bars-chat bars-retrieval bars-route
-.PHONY: bars-remote
-.PHONY: bars-parity bars-export bars-architectures bars-startup bars-small bars-polyglot bars-train bars-optimizers bars-kill bars-kill-export bars-plan bars-recipe bars-joint bars-edits bars-trimming bench-gpu
+.PHONY: bars-remote .PHONY: bars-parity bars-export bars-architectures bars-startup bars-small bars-polyglot bars-train bars-optimizers bars-kill bars-kill-export bars-plan bars-recipe bars-joint bars-edits bars-trimming bench-gpu bars-latency
 
 help: ## show this
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -114,6 +113,9 @@ bars-chat: setup ## does chat get worse, with questions in the samples and witho
 
 bars-route: setup ## switching adapters, merged or not, the table of a run (12 min), REPO=... -> docs/bars/route.json
 	$(BIN)/python tests/benchmarks/routing.py $(if $(REPO),--repo "$(REPO)") $(BARS)
+
+bars-latency: setup ## typing against llama.cpp's server driven as llama.vim does (12 min) -> docs/bars/latency.json
+	$(BIN)/python -W ignore tests/benchmarks/latency.py $(BARS)
 
 bars-retrieval: setup ## what pieces of other files are worth to the base (10 min) -> docs/bars/retrieval.json
 	$(BIN)/python tests/benchmarks/retrieval.py --data "$(DATA)" $(BARS)

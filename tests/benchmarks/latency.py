@@ -1,0 +1,83 @@
+"""What somebody who types sees: ours against llama.cpp's server, driven as llama.vim drives it.
+
+Both serve one merged file with infilling tokens: an adapter that is trained here for some steps on
+this project's source, less the files of the trace, or `--model`. The command is `flex-assist bench
+latency`; its rules are told in `flex_lsp/bench/latency.py` and `typist.py`.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import bars
+
+from flex_assist.adapters.manifest import MERGED_GGUF
+from flex_lsp.bench.trace import FOLDER, read
+
+MOST = {"p50": 0.7, "p95": 0.6, "cpu": 0.5}
+MOST_SWITCH_MS = 2.0
+
+
+def merged(folder: Path, steps: int) -> Path:
+    """Train, and merge."""
+    import parity
+
+    from flex_assist.engine.llama import Model
+    from flex_assist.models import store
+
+    base = store.find("smollm2-135m").path
+    typed = {(bars.ROOT / one.path) for one in read(FOLDER / "history.json").files}
+    unseen = {path.read_text() for path in typed if path.exists()}
+    texts = [text for part in parity.own_source() for text in part if text not in unseen]
+    parity.train_adapter(base, texts, Model.load(base, vocab_only=True), steps, folder, seed=0)
+    return folder / MERGED_GGUF
+
+
+def measure(model: Path, seconds: float) -> dict[str, Any]:
+    """One run of the command."""
+    command = [bars.PROGRAM, "bench", "latency", "--model", str(model), "--json"]
+    done = subprocess.run(
+        [*command, "--seconds", str(seconds)],
+        check=True, stdout=subprocess.PIPE, text=True, env={**os.environ},
+    )  # fmt: skip
+    return dict(json.loads(done.stdout))
+
+
+def verdicts(found: dict[str, Any]) -> dict[str, bool]:
+    """What must hold."""
+    ratio = found["ratio"]
+    held = {f"{name}_at_most_{most}": ratio[name] <= most for name, most in MOST.items()}
+    accepted = found["ours"]["accepted_characters"] >= found["peer"]["accepted_characters"]
+    return {
+        **held,
+        "accepted_characters_at_least_1": accepted,
+        "switch_p95_at_most_2_ms": found["switch_p95_ms"] <= MOST_SWITCH_MS,
+    }
+
+
+def main() -> int:
+    """Measure and write the bar."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, help="a merged file, instead of training one")
+    parser.add_argument("--steps", type=int, default=80, help="of the training")
+    parser.add_argument("--seconds", type=float, default=0, help="of the trace; 0 takes all")
+    parser.add_argument("--print", action="store_true", help="print, and write no bar")
+    arguments = parser.parse_args()
+    with TemporaryDirectory() as name:
+        model = arguments.model or merged(Path(name), arguments.steps)
+        found = measure(model, arguments.seconds)
+    figures = {"command": bars.command("latency"), **found, "bars": verdicts(found)}
+    if arguments.print:
+        print(json.dumps(figures, indent=2))
+    else:
+        bars.write("latency", figures)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

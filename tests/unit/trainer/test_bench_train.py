@@ -134,7 +134,7 @@ def test_without_the_peer_the_install_command_is_named(
         root=tmp_path, documents=16, length=64, repeats=1, micro_batches=(1,),
         checkpointing=(False,), waiting=("passive",),
     )  # fmt: skip
-    with pytest.raises(MissingExtraError, match=r"pip install 'flex-assist\[peers\]'"):
+    with pytest.raises(MissingExtraError, match=r"\.whl\[peers\]'"):
         compare(options, Settings())
 
 

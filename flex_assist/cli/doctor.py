@@ -7,7 +7,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -27,12 +27,18 @@ LEAST_FREE_GB = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing that was looked at."""
+    """One thing that was looked at.
+
+    Attributes:
+        advice: What to do where it is not as it should be.
+        choices: What else could be done, by name: commands.
+    """
 
     name: str
     ok: bool
     found: str
     advice: str = ""
+    choices: dict[str, str] = field(default_factory=dict)
 
 
 def command(
@@ -52,6 +58,8 @@ def command(
             print(printable(f"{mark} {check.name:16} {check.found}"))
             if check.advice and not check.ok:
                 print(printable(f"     -> {check.advice}"))
+            for name, how in check.choices.items():
+                print(printable(f"     {name}: {how}"))
     raise typer.Exit(0 if healthy else 1)
 
 
@@ -67,6 +75,7 @@ def examine(locations: Locations, *, fix: bool = False) -> Iterator[Check]:
     for name, fault in installed.faults(locations):
         yield Check(name=f"model {name}", ok=False, found="cannot be used", advice=fault)
     yield _attempt("engine", lambda: _engine(config.load(locations).model.base))
+    yield _backends()
     for extra, packages in EXTRAS.items():
         missing = [name for name in packages if importlib.util.find_spec(name) is None]
         yield Check(
@@ -145,7 +154,25 @@ def _engine(base: str) -> str:
     trial.check(store.find(base).path)
 
     version = importlib.metadata.version("llama-cpp-python")
-    return f"llama-cpp-python {version}, {llama.backends()}"
+    return f"llama-cpp-python {version} ({llama.features()})"
+
+
+def _backends() -> Check:
+    """What the installed llama.cpp computes on, and how to build it for a GPU if it has none."""
+    try:
+        from flex_assist.engine import devices
+    except ImportError as error:
+        return Check(name="backends", ok=False, found="unknown", advice=f"llama.cpp: {error}")
+    names, gpus = devices.backends(), [one for one in devices.devices() if one.gpu]
+    if gpus:
+        free = ", ".join(f"{one.description} ({one.free_bytes / 1e9:.1f} GB free)" for one in gpus)
+        return Check(name="backends", ok=True, found=f"{', '.join(names)}: {free}")
+    return Check(
+        name="backends",
+        ok=True,
+        found=f"{', '.join(names)}, no GPU. To build llama.cpp for one:",
+        choices=devices.rebuild_commands(),
+    )
 
 
 def _writable(folder: Path) -> Check:

@@ -15,17 +15,20 @@ from typing import Any, Final
 
 import llama_cpp
 import llama_cpp.llama_cpp as native
+from llama_cpp import _ggml
 
 from flex_assist.engine.gguf_header import check_gguf
 from flex_assist.engine.protocol import ModelFacts
 from flex_assist.errors import EngineError, ModelError
 
-__all__ = ["ALL_LAYERS", "LIBRARY", "Adapter", "Model", "native", "silence"]
+__all__ = ["ALL_LAYERS", "GGML", "LIBRARY", "Adapter", "Model", "native", "silence"]
 
 _log = logging.getLogger(__name__)
 
 # Which llama.cpp this is.
 LIBRARY: Final = str(llama_cpp.__version__)
+# What knows the devices.
+GGML: Final = _ggml.libggml
 ALL_LAYERS: Final = -1
 _NO_TOKEN: Final = -1
 _REASONS: Final = ("error", "failed", "unknown", "invalid", "not ", "mismatch", "wrong", "corrupt")
@@ -135,8 +138,8 @@ class Model:
 
     def facts(self) -> ModelFacts:
         """What the file says of itself. ``bos_id`` is set only if prompts must begin with it."""
-        architecture = self._metadata("general.architecture") or "unknown"
-        trained = self._metadata(f"{architecture}.context_length") or "0"
+        architecture = self.metadata("general.architecture") or "unknown"
+        trained = self.metadata(f"{architecture}.context_length") or "0"
         template = native.llama_model_chat_template(self.handle, None)
         begins = native.llama_vocab_get_add_bos(self._vocabulary)
         fim = (
@@ -226,7 +229,8 @@ class Model:
             self._handle = None
             self._adapters.clear()
 
-    def _metadata(self, key: str) -> str | None:
+    def metadata(self, key: str) -> str | None:
+        """A value of the file's metadata as text; None if there is none, or it is a list."""
         buffer = ctypes.create_string_buffer(256)
         count = native.llama_model_meta_val_str(self.handle, key.encode(), buffer, len(buffer))
         return buffer.value.decode("utf-8", "replace") if count >= 0 else None
@@ -240,9 +244,8 @@ def _reason() -> str:
     return ""
 
 
-def backends() -> str:
-    """What the installed llama.cpp computes with, for people."""
+def features() -> str:
+    """What of the processor the installed llama.cpp uses, for people."""
     silence()
-    places = "GPU" if native.llama_supports_gpu_offload() else "CPU only"
-    features: str = native.llama_print_system_info().decode("utf-8", "replace")
-    return f"{places} ({features.strip(' |')})"
+    told: str = native.llama_print_system_info().decode("utf-8", "replace")
+    return told.strip(" |")

@@ -14,7 +14,7 @@ import psutil
 from numpy.typing import NDArray
 
 from flex_assist.config import EngineSettings
-from flex_assist.engine import form, generation
+from flex_assist.engine import devices, form, generation
 from flex_assist.engine.context import Context
 from flex_assist.engine.form import Decision, Room, Speed
 from flex_assist.engine.gguf_header import check_gguf
@@ -40,6 +40,7 @@ class _LoadedModel:
     model: Model
     context_tokens: int
     merged: bool
+    gpu_layers: int
     vocabulary: Vocabulary | None = None
 
     def spelling(self) -> Vocabulary:
@@ -213,18 +214,27 @@ class Pool:
         if base not in self._models:
             self._publish(loading=base[0])
             try:
-                model = Model.load(base[0], gpu_layers=self._settings.gpu_layers)
+                self._let_go_of_earlier(base)
+                settings = self._settings
+                model, layers = devices.load(base[0], settings.gpu_layers, settings.context_tokens)
             finally:
                 self._publish()
-            trained = model.facts().context_tokens or self._settings.context_tokens
-            tokens = min(self._settings.context_tokens, trained)
-            self._models[base] = _LoadedModel(model=model, context_tokens=tokens, merged=merged)
+            trained = model.facts().context_tokens or settings.context_tokens
+            self._models[base] = _LoadedModel(
+                model=model, context_tokens=min(settings.context_tokens, trained), merged=merged,
+                gpu_layers=layers,
+            )  # fmt: skip
         return self._models[base]
 
     def _open(self, loaded: _LoadedModel, adapters: tuple[FileState, ...]) -> Context:
         attached = [loaded.model.load_adapter(adapter[0]) for adapter in adapters]
         threads = self._settings.threads or available_threads()
         return Context(loaded.model, attached, loaded.context_tokens, threads)
+
+    def _let_go_of_earlier(self, base: FileState) -> None:
+        """A file that was replaced is not held twice."""
+        earlier = [key for key in self._contexts if key[0][0] == base[0] and key[0] != base]
+        self._free([key for key in earlier if key not in self._leased])
 
     def _make_room(self) -> None:
         if len(self._contexts) > self._limit:
@@ -248,7 +258,11 @@ class Pool:
         self.snapshot = {
             "loading": str(loading) if loading is not None else None,
             "models": [
-                {"path": str(state[0]), "size_bytes": loaded.model.size_bytes}
+                {
+                    "path": str(state[0]),
+                    "size_bytes": loaded.model.size_bytes,
+                    "gpu_layers": loaded.gpu_layers,
+                }
                 for state, loaded in self._models.items()
             ],
             "contexts": [

@@ -44,6 +44,9 @@ class EngineSettings:
     threads: int = setting(0, "threads for computing; 0 takes the machine's cores", low=0, high=512)
     gpu_layers: int = setting(-1, "layers on the GPU; -1 takes all that fit", low=-1, high=1000)
     idle_exit_s: float = setting(900.0, "seconds without a request before the host exits", low=1)
+    idle_unload_s: float = setting(
+        300.0, "seconds without a request before the host frees its models", low=0.1
+    )
     start_timeout_s: float = setting(30.0, "seconds to wait for the host to start", low=1)
     form: str = setting(
         "auto",

@@ -1,5 +1,7 @@
-"""Starting this program's own modules as other processes."""
+"""This program's processes: starting its own modules as others, giving memory back."""
 
+import ctypes
+import platform
 import sys
 
 
@@ -10,3 +12,9 @@ def own_command(module: str, *arguments: str) -> list[str]:
     current folder first, and run a ``json.py`` that a repository brought along.
     """
     return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def give_memory_back() -> None:
+    """Return to the system what was freed, where the C library keeps it."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)

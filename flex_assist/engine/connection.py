@@ -23,8 +23,13 @@ MAX_REQUESTS: Final = 64
 
 @dataclass(slots=True, kw_only=True)
 class Activity:
-    """How busy the host is."""
+    """How busy the host is.
 
+    Attributes:
+        begins: Called as each request begins.
+    """
+
+    begins: Callable[[], None] = lambda: None
     requests: int = 0
     last_s: float = field(default_factory=time.monotonic)
 
@@ -32,6 +37,7 @@ class Activity:
     def request(self) -> Iterator[None]:
         """Around the work on one request."""
         self.requests += 1
+        self.begins()
         try:
             yield
         finally:
@@ -60,6 +66,16 @@ class Service:
     describe: Callable[[], dict[str, Any]]
     stop: Callable[[], None]
     retire: Callable[[], None]
+
+
+async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Tell a client that there are too many, whoever it is, and hang up."""
+    message = "too many programs use the engine host at once; end one of them"
+    with contextlib.suppress(wire.FrameError, OSError, TimeoutError):
+        async with asyncio.timeout(HELLO_TIMEOUT_S):
+            await wire.read(reader, wire.MAX_HELLO_BYTES)
+        writer.write(wire.frame({"error": {"kind": "full", "message": message}}))
+    writer.close()
 
 
 class Connection:

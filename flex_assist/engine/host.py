@@ -20,11 +20,13 @@ from typing import Any, Final
 
 from flex_assist import __version__
 from flex_assist.config import EngineSettings
-from flex_assist.engine.connection import Activity, Connection, Service
+from flex_assist.engine import giving_way
+from flex_assist.engine.connection import Activity, Connection, Service, refuse
 from flex_assist.engine.local import LocalEngine
 from flex_assist.engine.rendezvous import FileLock, Rendezvous, open_log, rendezvous
 from flex_assist.errors import EngineError
 from flex_assist.locations import Locations, locate
+from flex_assist.processes import give_memory_back
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +47,8 @@ class Host:
         self._lock = lock
         self._settings = settings
         self._engine = LocalEngine(settings, speeds)
-        self._activity = Activity()
+        self._activity = Activity(begins=self._busy)
+        self._loaded = False
         self._started_s = time.monotonic()
         self._stopping = asyncio.Event()
         self._retired = asyncio.Event()
@@ -67,10 +70,11 @@ class Host:
             retire=self._retire,
         )
         self._listen_to_signals()
-        watching = asyncio.create_task(self._watch())
+        tasks = [asyncio.create_task(each) for each in (self._watch(), self._renew())]
         _log.info("engine host %s serves at %s", __version__, self._place.socket)
         await self._stopping.wait()
-        watching.cancel()
+        for task in tasks:
+            task.cancel()
         self._retire()
         for connection in list(self._connections):
             connection.say_goodbye()
@@ -79,8 +83,11 @@ class Host:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # Nobody knows the token before it is written and the service stands.
-        if self._service is None or len(self._connections) >= MAX_CONNECTIONS:
+        if self._service is None:
             writer.close()
+            return
+        if len(self._connections) >= MAX_CONNECTIONS:
+            await refuse(reader, writer)
             return
         connection = Connection(self._service, reader, writer)
         self._connections.add(connection)
@@ -111,10 +118,29 @@ class Host:
             self._place.withdraw()
         self._lock.release()
 
+    def _busy(self) -> None:
+        self._loaded = True
+        giving_way.renew(self._place.busy_file)
+
+    async def _renew(self) -> None:
+        """Training on this machine waits while somebody waits for an answer."""
+        while True:
+            if self._activity.requests:
+                giving_way.renew(self._place.busy_file)
+            await asyncio.sleep(giving_way.RENEW_EVERY_S)
+
+    async def _free_idle_models(self, idle_s: float) -> None:
+        if self._loaded and idle_s >= self._settings.idle_unload_s:
+            self._loaded = False
+            await self._engine.unload()
+            give_memory_back()
+            _log.info("nothing was asked for %.0f s; the models are freed", idle_s)
+
     async def _watch(self) -> None:
-        pause_s = min(LOOK_EVERY_S, self._settings.idle_exit_s / 4)
+        pause_s = min(LOOK_EVERY_S, self._settings.idle_exit_s / 4, self._settings.idle_unload_s)
         while True:
             idle_s = self._activity.idle_s
+            await self._free_idle_models(idle_s)
             if self._server is not None and self._place.identity() != self._identity:
                 _log.warning("the socket is gone; this host retires")
                 self._retire()

@@ -23,7 +23,7 @@ async def greet(place: Rendezvous) -> "Link | None":
     """Connect to the host that listens; None if none does, or it does not know us.
 
     Raises:
-        EngineError: It is there but says nothing.
+        EngineError: It is there but says nothing, or has no place for another client.
     """
     try:
         reader, writer = await place.connect()
@@ -48,6 +48,7 @@ async def greet(place: Rendezvous) -> "Link | None":
         ) from error
     if answer is None or "error" in answer:
         writer.close()
+        _refused(answer)
         return None
     return Link(reader, writer, answer)
 
@@ -166,6 +167,12 @@ class Link:
             self._writer.close()
             for inbox in self._inboxes.values():
                 inbox.put_nowait(Gone(self._politely))
+
+
+def _refused(answer: dict[str, Any] | None) -> None:
+    error = (answer or {}).get("error")
+    if isinstance(error, dict) and error.get("kind") == "full":
+        raise EngineError(str(error.get("message")))
 
 
 def _parts(version: str) -> tuple[int, ...]:

@@ -106,6 +106,7 @@ class LocalEngine:
         """Free all models, when the requests made so far are answered."""
         async for _ in self._run(Priority.BACKGROUND, lambda _: self._pool().unload()):
             pass
+        await asyncio.to_thread(self._vocabularies.close)
 
     async def status(self) -> dict[str, Any]:
         """For people; answers at once, whatever is going on."""

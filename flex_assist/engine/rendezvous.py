@@ -58,6 +58,11 @@ class Rendezvous:
         """Held by the client that starts a host."""
         return self.socket.with_suffix(".start")
 
+    @property
+    def busy_file(self) -> Path:
+        """Renewed while the host works for people; see ``giving_way``."""
+        return self.socket.with_suffix(".busy")
+
     def prepare(self) -> None:
         """Make the folder, or make sure that it is the user's own and closed to others.
 

@@ -74,6 +74,7 @@ class Trainer:
         workers: This process among those that train together.
         validation: Samples of code that is not trained on; with them training ends when it does
             no good any more, at the weights that were best.
+        give_way: Called before each row is computed: others on this machine may go first.
     """
 
     def __init__(
@@ -84,7 +85,9 @@ class Trainer:
         factors: Mapping[str, Tensor] | None = None,
         workers: Workers | None = None,
         validation: Sequence[Sample] = (),
+        give_way: Callable[[], object] = lambda: None,
     ) -> None:
+        self._give_way = give_way
         self._recipe, self._batches, self._validation = recipe, batches, validation
         self._stopper = Stopper()
         self._workers = workers or Workers()
@@ -283,6 +286,7 @@ class Trainer:
 
     def _hidden(self, row: Row) -> Tensor:
         """Last hidden states, (1, T, d)."""
+        self._give_way()
         return hidden_states(self._core, row)
 
     def _penalize(self, step: int, steps: int) -> float | None:

@@ -1,9 +1,7 @@
 """How much memory a training step takes, and how much there is."""
 
 import contextlib
-import ctypes
 import gc
-import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+from flex_assist.processes import give_memory_back
 from flex_trainer import losses
 from flex_trainer.corpus import Sample
 from flex_trainer.kernels import Nf4Linear
@@ -163,7 +162,6 @@ def out_of_memory_is_told() -> Iterator[None]:
 def release() -> None:
     """Give back what is not used."""
     gc.collect()
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)
+    give_memory_back()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

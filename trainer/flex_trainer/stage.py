@@ -73,7 +73,7 @@ class Stage:
         shop = self._shop
         trainer = Trainer(
             model, self._plan.recipe, self._batches, factors, shop.workers,
-            validation=self._validation,
+            validation=self._validation, give_way=shop.give_way,
         )  # fmt: skip
         if self._start is not None:
             trainer.masters.load(self._start)

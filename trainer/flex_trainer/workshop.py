@@ -6,7 +6,9 @@ from pathlib import Path
 
 from flex_assist.adapters.registry import Registry
 from flex_assist.config import Settings
+from flex_assist.engine import giving_way
 from flex_assist.engine.local import LocalEngine
+from flex_assist.engine.rendezvous import rendezvous
 from flex_assist.locations import Locations
 from flex_assist.models.fim import FimTokens
 from flex_assist.models.store import BaseModel
@@ -48,6 +50,10 @@ class Workshop:
     workers: Workers
     listen: Listener
     stop_asked: Callable[[], bool]
+
+    def give_way(self) -> None:
+        """Let completions in editors go first: they are computed on the same device."""
+        giving_way.wait(rendezvous(self.locations).busy_file)
 
     def corpus(self, documents: Sequence[Document], seed: int) -> Corpus:
         """The samples that documents give."""

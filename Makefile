@@ -14,6 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help setup editors demo test check fix unit e2e bench wheel clean
+.PHONY: bars-host bars-soak
 .PHONY: bars-mining bars-prefilter bars-hostile bars-canary bars-adapt bars-chat bars-retrieval bars-route
 .PHONY: bars-remote
 .PHONY: bars-parity bars-export bars-architectures bars-startup bars-small bars-polyglot bars-train bars-optimizers bars-kill bars-kill-export bars-plan bars-recipe bars-joint bench-gpu
@@ -117,6 +118,12 @@ bars-route: setup ## switching adapters, merged or not, the table of a run (12 m
 
 bars-retrieval: setup ## what pieces of other files are worth to the base (10 min) -> docs/bars/retrieval.json
 	$(BIN)/python tests/benchmarks/retrieval.py --data "$(DATA)" $(BARS)
+
+bars-host: setup ## memory, chat, cancel, kill -9 of the engine host (8 min) -> docs/bars/host.json
+	$(BIN)/python -W ignore tests/benchmarks/host.py $(BARS)
+
+bars-soak: setup ## 10,000 requests to one engine host (30 min) -> docs/bars/soak.json
+	$(BIN)/python -W ignore tests/benchmarks/soak.py $(BARS)
 
 bench-gpu: setup ## speed and optimizers as JSON, on a GPU where there is one; no bars (REPO=...)
 	@$(BIN)/flex-assist bench train $(REPO) --repeats 3 --json

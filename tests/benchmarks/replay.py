@@ -1,0 +1,179 @@
+"""An engine host that writes down how what it answers with came about, and what makes sure of it.
+
+On quantized weights KV depends on the batches in which it was computed. So of each context the
+batches are kept that what it holds came from, through cuts, aborts and states that were put aside;
+a fresh context that computes the same batches must give the same answer.
+"""
+
+import dataclasses
+import json
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from flex_assist.engine import context, generation, host, pool
+from flex_assist.engine.context import Context
+from flex_assist.engine.interrupt import Interrupt
+from flex_assist.engine.llama import Model, native
+from flex_assist.engine.protocol import Finished, GenerateRequest, Weights
+
+# A batch: the place of its first token, and its tokens.
+Batch = tuple[int, list[int]]
+STATES_KEPT: Final = 64
+_aside: OrderedDict[int, tuple[list[Batch], int]] = OrderedDict()
+
+
+class Recorded(Context):
+    """A context that knows its batches. Batches of which nothing is left are forgotten."""
+
+    batches: list[Batch]
+
+    def extend(
+        self, tokens: Sequence[int], interrupt: Interrupt | None = None, **given: Any
+    ) -> None:
+        """As ``Context.extend``."""
+        at = self.length
+        super().extend(tokens, interrupt, **given)
+        kept = [batch for batch in getattr(self, "batches", []) if batch[0] < at]
+        self.batches = [*kept, (at, list(tokens))]
+
+    def saved(self, *given: Any) -> Any:
+        """As ``Context.saved``."""
+        kept = getattr(super(), "saved")(*given)  # noqa: B009
+        if kept is not None:
+            _aside[_digest(kept)] = (list(getattr(self, "batches", [])), len(kept.tokens))
+            while len(_aside) > STATES_KEPT:
+                _aside.popitem(last=False)
+        return kept
+
+    def restore(self, kept: Any) -> None:
+        """As ``Context.restore``."""
+        getattr(super(), "restore")(kept)  # noqa: B009
+        batches, length = _aside.get(_digest(kept), ([], 0))
+        self.batches = list(batches) if length == self.length else []
+
+    def held(self) -> list[Batch]:
+        """The batches that the KV came from."""
+        return [batch for batch in getattr(self, "batches", []) if batch[0] < self.length]
+
+    def sequences(self) -> int:
+        """Sequences that the KV holds, and must not: more than its own, or tokens beyond it."""
+        last = native.llama_memory_seq_pos_max(self._memory, 0)
+        return int(last != self.length - 1)
+
+
+def serve(arguments: Sequence[str], samples: Path, every: int) -> int:
+    """``flex_assist.engine.host``, which adds every so-many-th answer to ``samples``."""
+    answered, generate = 0, generation.generate
+    contexts: list[Recorded] = []
+
+    def recorded(
+        used: Context, vocabulary: Any, request: GenerateRequest, interrupt: Interrupt
+    ) -> Iterator[Any]:
+        nonlocal answered
+        assert isinstance(used, Recorded)
+        answered += 1
+        wanted = answered % every == 0
+        before = (used.held(), used.length) if wanted else None
+        for item in generate(used, vocabulary, request, interrupt):
+            if before is not None and isinstance(item, Finished):
+                _write(samples, request, before, item)
+            yield item
+
+    class Listed(Recorded):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **named)
+            contexts.append(self)
+
+        def close(self) -> None:
+            _note(samples, {"leaked": self.sequences() if self._handle is not None else 0})
+            contexts.remove(self)
+            super().close()
+
+    generation.generate = recorded  # type: ignore[assignment]
+    setattr(pool, "Context", Listed)  # noqa: B010
+    code = host.main(arguments)
+    _note(samples, {"contexts_left": len(contexts)})
+    return code
+
+
+def verify(samples: Path, most: int, context_tokens: int, threads: int) -> dict[str, Any]:
+    """Replay at most so many of the samples, spread over all; how many agree."""
+    lines = [json.loads(line) for line in samples.read_text().splitlines()]
+    asked = [line for line in lines if "request" in line]
+    chosen = [asked[at * len(asked) // most] for at in range(most)] if len(asked) > most else asked
+    models: dict[Path, Model] = {}
+    wrong = []
+    for sample in sorted(chosen, key=lambda one: str(one["request"]["weights"])):
+        if not _agrees(sample, models, context_tokens, threads):
+            wrong.append(sample["text"])
+    for model in models.values():
+        model.close()
+    return {
+        "samples": len(chosen),
+        "with_reuse": sum(one["length"] > 0 for one in chosen),
+        "wrong": len(wrong),
+        "leaked_sequences": sum(line.get("leaked", 0) for line in lines),
+        "contexts_left": sum(line.get("contexts_left", 0) for line in lines),
+        "contexts_closed": sum("leaked" in line for line in lines),
+    }
+
+
+def _agrees(
+    sample: dict[str, Any], models: dict[Path, Model], context_tokens: int, threads: int
+) -> bool:
+    request = _request(sample["request"], sample["form"])
+    path = request.weights.model
+    if path not in models:
+        models[path] = Model.load(path)
+    model = models[path]
+    adapters = [model.load_adapter(adapter) for adapter in request.weights.adapters]
+    fresh = context.Context(model, adapters, context_tokens, threads)
+    for at, tokens in sample["batches"]:
+        fresh._truncate(at)
+        fresh.extend(tokens)
+    fresh._truncate(sample["length"])
+    spellings = pool._LoadedModel(
+        model=model, context_tokens=context_tokens, merged=False, gpu_layers=0
+    )
+    *_, last = generation.generate(fresh, spellings.spelling, request, Interrupt())
+    fresh.close()
+    return isinstance(last, Finished) and last.text == sample["text"]
+
+
+def _request(data: dict[str, Any], form: str) -> GenerateRequest:
+    weights = data.pop("weights")
+    model, merged = Path(weights["model"]), weights["merged"]
+    adapters = tuple(Path(adapter) for adapter in weights["adapters"])
+    if form == "merged":
+        model, adapters = Path(merged), ()
+    lists = {key: tuple(value) for key, value in data.items() if isinstance(value, list)}
+    forced = data["forced"].encode("latin-1")
+    values = {**data, **lists, "forced": forced}
+    return GenerateRequest(weights=Weights(model=model, adapters=adapters), **values)
+
+
+def _write(
+    samples: Path, request: GenerateRequest, before: tuple[list[Batch], int], item: Finished
+) -> None:
+    data = dataclasses.asdict(request)
+    data["weights"] = {
+        "model": str(request.weights.model),
+        "adapters": [str(adapter) for adapter in request.weights.adapters],
+        "merged": str(request.weights.merged) if request.weights.merged else None,
+    }
+    data["forced"] = request.forced.decode("latin-1")
+    batches, length = before
+    record = {"request": data, "batches": batches, "length": length, "text": item.text}
+    _note(samples, {**record, "form": item.form})
+
+
+def _note(samples: Path, record: dict[str, Any]) -> None:
+    with samples.open("a") as file:
+        file.write(json.dumps(record, default=str) + "\n")
+
+
+def _digest(kept: Any) -> int:
+    return zlib.crc32(memoryview(kept.state), hash(kept.tokens) & 0xFFFFFFFF)

@@ -22,6 +22,7 @@ from flex_assist.engine.protocol import Finished, GenerateRequest, Weights
 # A batch: the place of its first token, and its tokens.
 Batch = tuple[int, list[int]]
 STATES_KEPT: Final = 64
+CONTROL_EVERY: Final = 10
 _aside: OrderedDict[int, tuple[list[Batch], int]] = OrderedDict()
 
 
@@ -105,16 +106,25 @@ def verify(samples: Path, most: int, context_tokens: int, threads: int) -> dict[
     asked = [line for line in lines if "request" in line]
     chosen = [asked[at * len(asked) // most] for at in range(most)] if len(asked) > most else asked
     models: dict[Path, Model] = {}
-    wrong = []
-    for sample in sorted(chosen, key=lambda one: str(one["request"]["weights"])):
-        if not _agrees(sample, models, context_tokens, threads):
-            wrong.append(sample["text"])
+    chosen.sort(key=lambda one: str(one["request"]["weights"]))
+    adapters = sorted({tuple(one["request"]["weights"]["adapters"]) for one in chosen})
+    wrong, differs = 0, 0
+    for at, sample in enumerate(chosen):
+        wrong += not _agrees(sample, models, context_tokens, threads)
+        if at % CONTROL_EVERY == 0:
+            # The same under other weights: such a mistake would be seen.
+            own = adapters.index(tuple(sample["request"]["weights"]["adapters"]))
+            other = adapters[(own + 1) % len(adapters)]
+            sample["request"]["weights"]["adapters"] = list(other)
+            differs += not _agrees(sample, models, context_tokens, threads)
     for model in models.values():
         model.close()
     return {
         "samples": len(chosen),
         "with_reuse": sum(one["length"] > 0 for one in chosen),
-        "wrong": len(wrong),
+        "wrong": wrong,
+        "controls": len(chosen[::CONTROL_EVERY]),
+        "controls_that_differ": differs,
         "leaked_sequences": sum(line.get("leaked", 0) for line in lines),
         "contexts_left": sum(line.get("contexts_left", 0) for line in lines),
         "contexts_closed": sum("leaked" in line for line in lines),
@@ -124,7 +134,7 @@ def verify(samples: Path, most: int, context_tokens: int, threads: int) -> dict[
 def _agrees(
     sample: dict[str, Any], models: dict[Path, Model], context_tokens: int, threads: int
 ) -> bool:
-    request = _request(sample["request"], sample["form"])
+    request = _request(dict(sample["request"]), sample["form"])
     path = request.weights.model
     if path not in models:
         models[path] = Model.load(path)

@@ -200,6 +200,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         replayed = replay.verify(samples, arguments.samples, CONTEXT_TOKENS, THREADS)
     holds = {
         "no_wrong_answer": replayed["wrong"] == 0 and replayed["samples"] > 0,
+        "wrong_weights_would_be_seen": replayed["controls_that_differ"] > 0,
         "rss_growth_at_most_2_percent": driven["rss_growth"] <= 0.02,
         "no_leaked_sequences": not replayed["leaked_sequences"] + replayed["contexts_left"],
         "all_answered": not driven["errors"] + driven["requests_left"],

@@ -191,8 +191,12 @@ async def cancel(rounds: int) -> dict[str, Any]:
 
 
 async def kill(rounds: int) -> dict[str, Any]:
-    """kill -9 in the middle of 50 requests of five clients; until each has an answer again."""
-    recovered_s, lost, answered, unclear = [], 0, 0, 0
+    """kill -9 in the middle of 50 requests of five clients; until each is served again.
+
+    That is when all have told their 50 what became of them and speak to the same new host. How long
+    five answers then take, with a cold model and one after the other, is told beside it.
+    """
+    recovered_s, answers_s, lost, answered, unclear = [], [], 0, 0, 0
     async with hosted(5) as (_, engines):
         right = (await answer(engines[0], request(prompt(1)))).text
         for at in range(rounds):
@@ -207,8 +211,11 @@ async def kill(rounds: int) -> dict[str, Any]:
             began_s = time.monotonic()
             async with asyncio.timeout(30):
                 given = await asyncio.gather(*pending, return_exceptions=True)
+                hosts = await asyncio.gather(*(one.status() for one in engines))
+                recovered_s.append(time.monotonic() - began_s)
                 again = await asyncio.gather(*(answer(one, request(prompt(1))) for one in engines))
-            recovered_s.append(time.monotonic() - began_s)
+                answers_s.append(time.monotonic() - began_s)
+            unclear += len({one["process"] for one in hosts}) - 1
             answered += sum(isinstance(one, Finished) for one in given)
             clear = [one for one in given if isinstance(one, FlexAssistError)]
             lost += len(clear)
@@ -222,6 +229,8 @@ async def kill(rounds: int) -> dict[str, Any]:
         "told_to_ask_again": lost, "unclear_or_wrong": unclear,
         "recovered_s": {"median": round(statistics.median(recovered_s), 2),
                         "most": round(max(recovered_s), 2)},
+        "all_five_answered_s": {"median": round(statistics.median(answers_s), 2),
+                                "most": round(max(answers_s), 2)},
         "holds": max(recovered_s) <= 3 and not unclear and lost > 0,
     }  # fmt: skip
 

@@ -243,16 +243,24 @@ def _percentile(values: list[float], share: float) -> float:
 PARTS: Final = ("memory", "chat", "cancel", "kill")
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The parts that are wanted."""
-    share = 0.1 if arguments.trial else 1.0
+def measure(part: str, trial: bool) -> dict[str, Any]:
+    """One of the parts."""
+    share = 0.1 if trial else 1.0
     work = {
         "memory": memory,
         "chat": lambda: chat(max(2, int(24 * share))),
         "cancel": lambda: cancel(int(100 * share)),
         "kill": lambda: kill(max(1, int(10 * share))),
     }
-    return {part: asyncio.run(work[part]()) for part in arguments.parts.split(",")}
+    return asyncio.run(work[part]())
+
+
+def keep(part: str, figures: dict[str, Any]) -> None:
+    """Write a part's figures beside those of the others."""
+    path = bars.FOLDER / "host.json"
+    before = json.loads(path.read_text()) if path.is_file() else {}
+    kept = {name: before[name] for name in PARTS if name in before}
+    bars.write("host", {"command": "make bars-host", **kept, part: figures})
 
 
 def main() -> int:
@@ -267,15 +275,15 @@ def main() -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if arguments.client:
         return asyncio.run(client(arguments.client, arguments.seed))
-    figures = measure(arguments)
-    if arguments.trial:
-        print(json.dumps(figures, indent=2))
-    else:
-        path = bars.FOLDER / "host.json"
-        before = json.loads(path.read_text()) if path.is_file() else {}
-        kept = {part: before[part] for part in PARTS if part in before}
-        bars.write("host", {"command": "make bars-host", **kept, **figures})
-    return 0 if all(part["holds"] for part in figures.values()) else 1
+    holds = True
+    for part in arguments.parts.split(","):
+        figures = measure(part, arguments.trial)
+        holds = holds and figures["holds"]
+        if arguments.trial:
+            print(json.dumps({part: figures}, indent=2), flush=True)
+        else:
+            keep(part, figures)
+    return 0 if holds else 1
 
 
 if __name__ == "__main__":

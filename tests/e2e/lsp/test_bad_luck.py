@@ -136,7 +136,8 @@ def test_documents_that_nobody_expects_are_answered(
         ask(client, params(uri, line, character + 1, 1))
         assert time.monotonic() - began_s < RECOVERED_S, name
         client.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
-    assert shown(ask(client, params(good, *end_of(TEXT), 1))) == expected
+    # A first answer that was cut by its deadline has been written on since.
+    assert shown(ask(client, params(good, *end_of(TEXT), 1))).startswith(expected)
     assert client.leave() == 0
     assert b"Traceback" not in client.stderr
 

@@ -122,15 +122,12 @@ bars-latency: setup ## typing against llama.cpp's server driven as llama.vim doe
 bars-retrieval: setup ## what pieces of other files are worth to the base (10 min) -> docs/bars/retrieval.json
 	$(BIN)/python tests/benchmarks/retrieval.py --data "$(DATA)" $(BARS)
 
-<<<<<<< HEAD
 bars-trimming: setup ## what the filters of completions do to what really stood there -> docs/bars/trimming.json
 	$(BIN)/python tests/benchmarks/trimming.py $(BARS)
 
 bars-edits: setup ## what spans edited in other files are worth to the base (5 min) -> docs/bars/edits.json
 	$(BIN)/python tests/benchmarks/edits.py $(BARS)
 
-=======
->>>>>>> host
 bars-host: setup ## memory, chat, cancel, kill -9 of the engine host (8 min) -> docs/bars/host.json
 	$(BIN)/python -W ignore tests/benchmarks/host.py $(BARS)
 

@@ -46,11 +46,7 @@ class Host:
         self._place = place
         self._lock = lock
         self._settings = settings
-<<<<<<< HEAD
         self._engine = LocalEngine(settings, locations.speeds, locations.prefixes)
-=======
-        self._engine = LocalEngine(settings, speeds)
->>>>>>> host
         self._activity = Activity(begins=self._busy)
         self._loaded = False
         self._started_s = time.monotonic()

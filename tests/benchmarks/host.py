@@ -191,17 +191,12 @@ async def cancel(rounds: int) -> dict[str, Any]:
 
 
 async def kill(rounds: int) -> dict[str, Any]:
-<<<<<<< HEAD
-    """kill -9 in the middle of 50 requests of five clients; until each has an answer again."""
-    recovered_s, lost, answered, unclear = [], 0, 0, 0
-=======
     """kill -9 in the middle of 50 requests of five clients; until each is served again.
 
     That is when all have told their 50 what became of them and speak to the same new host. How long
     five answers then take, with a cold model and one after the other, is told beside it.
     """
     recovered_s, answers_s, lost, answered, unclear = [], [], 0, 0, 0
->>>>>>> host
     async with hosted(5) as (_, engines):
         right = (await answer(engines[0], request(prompt(1)))).text
         for at in range(rounds):
@@ -216,16 +211,11 @@ async def kill(rounds: int) -> dict[str, Any]:
             began_s = time.monotonic()
             async with asyncio.timeout(30):
                 given = await asyncio.gather(*pending, return_exceptions=True)
-<<<<<<< HEAD
-                again = await asyncio.gather(*(answer(one, request(prompt(1))) for one in engines))
-            recovered_s.append(time.monotonic() - began_s)
-=======
                 hosts = await asyncio.gather(*(one.status() for one in engines))
                 recovered_s.append(time.monotonic() - began_s)
                 again = await asyncio.gather(*(answer(one, request(prompt(1))) for one in engines))
                 answers_s.append(time.monotonic() - began_s)
             unclear += len({one["process"] for one in hosts}) - 1
->>>>>>> host
             answered += sum(isinstance(one, Finished) for one in given)
             clear = [one for one in given if isinstance(one, FlexAssistError)]
             lost += len(clear)
@@ -239,11 +229,8 @@ async def kill(rounds: int) -> dict[str, Any]:
         "told_to_ask_again": lost, "unclear_or_wrong": unclear,
         "recovered_s": {"median": round(statistics.median(recovered_s), 2),
                         "most": round(max(recovered_s), 2)},
-<<<<<<< HEAD
-=======
         "all_five_answered_s": {"median": round(statistics.median(answers_s), 2),
                                 "most": round(max(answers_s), 2)},
->>>>>>> host
         "holds": max(recovered_s) <= 3 and not unclear and lost > 0,
     }  # fmt: skip
 
@@ -256,24 +243,15 @@ def _percentile(values: list[float], share: float) -> float:
 PARTS: Final = ("memory", "chat", "cancel", "kill")
 
 
-<<<<<<< HEAD
-def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The parts that are wanted."""
-    share = 0.1 if arguments.trial else 1.0
-=======
 def measure(part: str, trial: bool) -> dict[str, Any]:
     """One of the parts."""
     share = 0.1 if trial else 1.0
->>>>>>> host
     work = {
         "memory": memory,
         "chat": lambda: chat(max(2, int(24 * share))),
         "cancel": lambda: cancel(int(100 * share)),
         "kill": lambda: kill(max(1, int(10 * share))),
     }
-<<<<<<< HEAD
-    return {part: asyncio.run(work[part]()) for part in arguments.parts.split(",")}
-=======
     return asyncio.run(work[part]())
 
 
@@ -283,7 +261,6 @@ def keep(part: str, figures: dict[str, Any]) -> None:
     before = json.loads(path.read_text()) if path.is_file() else {}
     kept = {name: before[name] for name in PARTS if name in before}
     bars.write("host", {"command": "make bars-host", **kept, part: figures})
->>>>>>> host
 
 
 def main() -> int:
@@ -298,17 +275,6 @@ def main() -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if arguments.client:
         return asyncio.run(client(arguments.client, arguments.seed))
-<<<<<<< HEAD
-    figures = measure(arguments)
-    if arguments.trial:
-        print(json.dumps(figures, indent=2))
-    else:
-        path = bars.FOLDER / "host.json"
-        before = json.loads(path.read_text()) if path.is_file() else {}
-        kept = {part: before[part] for part in PARTS if part in before}
-        bars.write("host", {"command": "make bars-host", **kept, **figures})
-    return 0 if all(part["holds"] for part in figures.values()) else 1
-=======
     holds = True
     for part in arguments.parts.split(","):
         figures = measure(part, arguments.trial)
@@ -318,7 +284,6 @@ def main() -> int:
         else:
             keep(part, figures)
     return 0 if holds else 1
->>>>>>> host
 
 
 if __name__ == "__main__":

@@ -66,10 +66,14 @@ def _debris(registry: Registry, locations: Locations, fix: bool) -> Iterator[Fin
     try:
         with ExitStack() as held:
             # A folder without the run's lock has never seen a run, and is not given one.
-            if registry.lock_file.exists():
+            locked = registry.lock_file.exists()
+            if locked:
                 held.enter_context(exclusive(registry.lock_file, what="the repository"))
             with registry.changing():
                 found = [*registry.debris(), *_unfinished(run)]
+            if not locked and registry.lock_file.exists():
+                # A run, or an import, began meanwhile: this is its own.
+                return
             if fix:
                 registry.sweep()
                 for path in found:
@@ -147,9 +151,11 @@ def _orphans(locations: Locations, fix: bool) -> Iterator[Finding]:
 def _parts(locations: Locations, fix: bool) -> Iterator[Finding]:
     """Unfinished files that nobody has written to for long."""
     known = [locations.data, locations.cache, locations.models, locations.cache / "watch"]
+    known += sorted((locations.models / "installed").glob("*"))
     for folder in dict.fromkeys(known):
         for path in _unfinished(folder, deep=False):
-            if time.time() - path.stat().st_mtime < STILL_S:
+            # Of itself: it may be a link that leads nowhere.
+            if time.time() - path.lstat().st_mtime < STILL_S:
                 continue
             if fix:
                 _delete(path)

@@ -7,11 +7,12 @@ import os
 import shutil
 import stat
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
 import gguf
+import numpy as np
 
 from flex_assist.adapters import manifest as manifests
 from flex_assist.adapters.manifest import (
@@ -21,6 +22,8 @@ from flex_assist.adapters.manifest import (
     MERGED_GGUF,
     PEFT_CONFIG,
     PEFT_WEIGHTS,
+    READABLE_FROM,
+    SCHEMA,
     Manifest,
 )
 from flex_assist.adapters.registry import IMPORTED, AdapterVersion, Registry, new_version
@@ -32,7 +35,7 @@ from flex_assist.models import merging
 from flex_assist.models.architectures import layout
 from flex_assist.models.gguf_file import architecture, field, open_gguf, shape_of
 from flex_assist.models.importance import read_importance
-from flex_assist.models.lora_gguf import LoraModule, write_lora
+from flex_assist.models.lora_gguf import LoraModule, write_lora, write_updates
 from flex_assist.models.provenance import LoraIdentity, Provenance, lora_identity
 from flex_assist.models.safetensors_files import read_matrices
 from flex_assist.models.survival import stored_updates
@@ -44,6 +47,8 @@ MOST_BYTES: Final[Mapping[str, int]] = {
     IMATRIX_GGUF: 1 << 30,
     LORA_GGUF: 8 << 30,
 }
+# A LoRA file as it came, before it is written anew.
+GIVEN: Final = "given.gguf"
 # PEFT's name of a module's part, around the module's own.
 BEFORE, AFTER_A, AFTER_B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
 # What PEFT can do beyond scale * B A; a GGUF file cannot say it.
@@ -67,6 +72,13 @@ def import_folder(folder: Path, base: Path, registry: Registry) -> AdapterVersio
             f"{found.name}/{found.version} is here already; remove it before: `flex-assist "
             f"adapters remove {found.name}/{found.version}`"
         )
+    if found.fim is not None:
+        vocabulary = len(field(open_gguf(base), gguf.Keys.Tokenizer.LIST, []))
+        if not all(0 <= token < vocabulary for token in asdict(found.fim).values()):
+            raise DataError(
+                f"{FILE_NAME!r} in {str(folder)!r} names infilling tokens that its base does not "
+                "know; export it again"
+            )
     if digest(base) != found.base_sha256:
         raise ExportError(
             f"{str(folder)!r} is an adapter of {found.base_model} with the sha256 "
@@ -118,19 +130,10 @@ def import_gguf(
     chosen = _chosen(name, identity, lora)
     staged = registry.stage(chosen)
     try:
-        _take(lora, staged / LORA_GGUF, None)
-        known = {tensor.name: shape_of(tensor) for tensor in open_gguf(base).tensors}
-        of_base, own = architecture(open_gguf(base)), architecture(open_gguf(staged / LORA_GGUF))
-        shapes = {
-            tensor: (update.b.shape[0], update.a.shape[1])
-            for tensor, update in stored_updates(staged / LORA_GGUF).items()
-        }
-        wrong = next((tensor for tensor in shapes if known.get(tensor) != shapes[tensor]), None)
-        if wrong is not None or of_base != own:
-            raise ExportError(
-                f"{str(lora)!r} is an adapter of another model than {str(base)!r} "
-                f"({own if wrong is None else wrong!r} differs); give its base by --base"
-            )
+        given = staged / GIVEN
+        _take(lora, given, None)
+        _rewrite(given, staged / LORA_GGUF, base, identity, lora)
+        given.unlink()
         found = Manifest(
             name=chosen,
             version=new_version(),
@@ -144,6 +147,37 @@ def import_gguf(
         return _publish(staged, found, base, registry)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+
+
+def _rewrite(
+    given: Path, target: Path, base: Path, identity: LoraIdentity | None, source: Path
+) -> None:
+    """The file anew, from its numbers alone: its metadata would go to native code.
+
+    Args:
+        source: What to call it in messages.
+
+    Raises:
+        ExportError, ModelError: It is damaged, or of another model.
+    """
+    known = {tensor.name: shape_of(tensor) for tensor in open_gguf(base).tensors}
+    of_base, own = architecture(open_gguf(base)), architecture(open_gguf(given))
+    updates = {name: (one.a, one.b) for name, one in stored_updates(given).items()}
+    fits = {name: known.get(name) == (b.shape[0], a.shape[1]) for name, (a, b) in updates.items()}
+    wrong = next((name for name, right in fits.items() if not right), None)
+    if wrong is not None or of_base != own:
+        raise ExportError(
+            f"{str(source)!r} is an adapter of another model than {str(base)!r} "
+            f"({own if wrong is None else wrong!r} differs); give its base by --base"
+        )
+    odd = next((name for name in updates if not name.startswith("blk.")), None)
+    if odd is not None:
+        raise ExportError(
+            f"{str(source)!r} changes {odd!r}; adapters of the layers of blocks can be served"
+        )
+    if not all(np.isfinite(part).all() for pair in updates.values() for part in pair):
+        raise ExportError(f"{str(source)!r} holds values that are no numbers; export it again")
+    write_updates(target, of_base, updates, identity)
 
 
 def identified(lora: Path, base: Path) -> LoraIdentity | None:
@@ -206,6 +240,8 @@ def _publish(staged: Path, found: Manifest, base: Path, registry: Registry) -> A
         verdict=IMPORTED,
         reason=reason,
         details={**found.details, "export": {"forms": {MERGED_GGUF: served}}},
+        schema=SCHEMA,
+        readable_from=READABLE_FROM,
         artefacts={path.name: digest(path) for path in made},
         sizes={path.name: path.stat().st_size for path in made},
     )
@@ -281,7 +317,7 @@ def _check_file(path: Path, most_bytes: int | None = None) -> None:
 
 def _take(source: Path, target: Path, wanted: str | None) -> None:
     """Copy a file; where it should have a digest, it must."""
-    _check_file(source, MOST_BYTES[target.name])
+    _check_file(source, MOST_BYTES[LORA_GGUF if target.name == GIVEN else target.name])
     shutil.copyfile(source, target, follow_symlinks=False)
     if target.is_symlink():
         raise DataError(f"{str(source)!r} is a link; copy the file itself")

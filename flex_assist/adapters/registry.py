@@ -119,7 +119,13 @@ class Registry:
         known = NAME.fullmatch(name) and VERSION.fullmatch(version)
         if not known or not folder.is_dir():
             raise DataError(f"there is no version {version!r} of the adapter {name!r}")
-        return AdapterVersion(folder=folder, manifest=manifests.read(folder))
+        manifest = manifests.read(folder)
+        if (manifest.name, manifest.version) != (name, version):
+            raise DataError(
+                f"{str(folder)!r} holds the manifest of {manifest.name}/{manifest.version}; remove "
+                f"it with `flex-assist adapters remove {name}/{version}`"
+            )
+        return AdapterVersion(folder=folder, manifest=manifest)
 
     def active(self, name: str) -> AdapterVersion | None:
         """The active version of ``name``; None without one or if it cannot answer."""
@@ -218,12 +224,18 @@ class Registry:
         return None
 
     def mend(self, name: str) -> AdapterVersion | None:
-        """Where the pointer's version is not whole: the last good one answers, or the base.
+        """Where the pointer's version is not whole: the last good one before it, or the base.
 
-        Gives the version that answers now.
+        One after it was rolled back, or is tried by nobody yet. Gives the version that answers now.
         """
         with self.changing():
-            found = self.last_good(name)
+            # It may have been mended since somebody looked.
+            whole = self.active(name)
+            if whole is not None and not integrity.faults(whole.folder, whole.manifest):
+                return whole
+            pointed = self.active_version(name)
+            known = pointed is not None and VERSION.fullmatch(pointed) is not None
+            found = self.last_good(name, before=str(pointed)) if known else self.last_good(name)
             if found is None:
                 self._unpoint(name)
             else:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from flex_assist.adapters import routes
-from flex_assist.adapters.registry import IMPORTED, AdapterVersion, Registry
+from flex_assist.adapters.registry import IMPORTED, PROMOTED, AdapterVersion, Registry
 from flex_assist.adapters.routes import BASE, PLUS, SHARED, Candidate, MeasuredRoute, RouteTable
 from flex_assist.engine.protocol import Weights
 from flex_assist.errors import ConfigError, DataError, FlexAssistError
@@ -134,7 +134,7 @@ class Router:
         """By the rule that needs no measurement."""
         assert self._registry is not None
         if own := self._active(language):
-            return _of(language, (own,), own.manifest.reason)
+            return _of(language, (own,), _told(own))
         shared = self._active(SHARED)
         if shared and language in shared.manifest.languages:
             reason = f"{language} has little code here and shares an adapter"
@@ -245,6 +245,14 @@ class Router:
                 "`flex-assist adapt` again"
             )
         return None
+
+
+def _told(own: AdapterVersion) -> str:
+    """Why a version answers: of one that was activated by hand, not what the gate found of it."""
+    manifest = own.manifest
+    if manifest.verdict in (PROMOTED, IMPORTED):
+        return manifest.reason
+    return f"activated by hand; the gate said: {manifest.reason}"
 
 
 def _of(name: str, adapters: tuple[AdapterVersion, ...], reason: str) -> Route:

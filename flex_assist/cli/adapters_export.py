@@ -15,6 +15,7 @@ from flex_assist.cli.registries import registry_of
 from flex_assist.complete.root import root_of
 from flex_assist.errors import ConfigError
 from flex_assist.locations import locate
+from flex_assist.locks import exclusive
 from flex_assist.models import store
 
 if TYPE_CHECKING:
@@ -88,8 +89,6 @@ def import_adapter(
     as_json: AsJson = False,
 ) -> None:
     """Take in an adapter; `adapters activate` lets it answer."""
-    from flex_assist.adapters.importing import import_folder, import_gguf, told
-
     registry = registry_of(repo)
     settings = config.load(locate(), root_of(repo, locate()))
     if not source.exists():
@@ -99,14 +98,8 @@ def import_adapter(
     alone = source / LORA_GGUF
     if source.is_dir() and alone.is_file() and not (source / PEFT_WEIGHTS).exists():
         source = alone
-    if source.is_dir():
-        if name is not None:
-            raise ConfigError("--name is for a GGUF file; a folder says its name itself")
-        wanted = base or told(source).base_model
-        made = import_folder(source, store.find(wanted).path, registry)
-    else:
-        model = store.find(base or settings.model.base)
-        made = import_gguf(source, name, model.path, model.name, registry)
+    with exclusive(registry.lock_file, what=f"the repository {str(root_of(repo, locate()))!r}"):
+        made = _taken_in(source, name, base, settings.model.base, registry)
     manifest = made.manifest
     _keep_within(registry, made, settings.storage.adapters_mb)
     if as_json:
@@ -114,6 +107,20 @@ def import_adapter(
         return
     print(printable(f"{manifest.name}/{manifest.version}"))
     say(f"let it answer by `flex-assist adapters activate {manifest.name}/{manifest.version}`")
+
+
+def _taken_in(
+    source: Path, name: str | None, base: str | None, usual: str, registry: "Registry"
+) -> "AdapterVersion":
+    from flex_assist.adapters.importing import import_folder, import_gguf, told
+
+    if source.is_dir():
+        if name is not None:
+            raise ConfigError("--name is for a GGUF file; a folder says its name itself")
+        wanted = base or told(source).base_model
+        return import_folder(source, store.find(wanted).path, registry)
+    model = store.find(base or usual)
+    return import_gguf(source, name, model.path, model.name, registry)
 
 
 def _keep_within(registry: "Registry", made: "AdapterVersion", most_mb: int) -> None:

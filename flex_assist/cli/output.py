@@ -1,6 +1,7 @@
 """What commands print: results to standard output, everything else to standard error."""
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +11,18 @@ JSON_HELP = "print one JSON object to standard output"
 
 def print_json(value: Any) -> None:
     """One JSON object. Text that is not Unicode comes out escaped."""
-    print(json.dumps(value, indent=2, ensure_ascii=True, default=str))
+    print(json.dumps(_finite(value), indent=2, ensure_ascii=True, default=str, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    """``value`` with null for what JSON has no number for."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return value
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -57,21 +57,40 @@ def write_lora(
     reader = open_gguf(base)
     plan = layout(reader, architecture(reader))
     check_layout(reader, plan, modules)
-    rank = ranks.pop()
+    updates = {}
+    for _, module in sorted(modules.items()):
+        name = f"{plan.gguf_name(module.module)}.weight"
+        updates[name] = (module.a, plan.to_gguf(name, module.b * np.float32(module.scale)))
+    write_updates(target, plan.architecture, updates, identity)
+
+
+def write_updates(
+    target: Path,
+    architecture: str,
+    updates: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]],
+    identity: LoraIdentity | None,
+) -> None:
+    """Write a LoRA GGUF file, atomically, with nothing in it but this.
+
+    Args:
+        updates: By the GGUF name of a weight, a (r, in) and b (out, r) in the file's order of rows;
+            b @ a is added as it is.
+    """
+    # llama.cpp multiplies each by alpha / its rank.
+    alpha = max(a.shape[0] for a, _ in updates.values())
 
     def fill(part: Path) -> None:
-        with closing(gguf.GGUFWriter(part, plan.architecture)) as writer:
+        with closing(gguf.GGUFWriter(part, architecture)) as writer:
             writer.add_string(gguf.Keys.General.TYPE, gguf.GGUFType.ADAPTER)
             writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
-            writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(rank))
+            writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(alpha))
             for key, value in (identity.metadata() if identity else {}).items():
                 add = writer.add_string if isinstance(value, str) else writer.add_uint32
                 add(key, value)
-            for _, module in sorted(modules.items()):
-                name = f"{plan.gguf_name(module.module)}.weight"
-                b = plan.to_gguf(name, module.b * np.float32(module.scale))
-                writer.add_tensor(f"{name}.lora_a", np.ascontiguousarray(module.a, np.float32))
-                writer.add_tensor(f"{name}.lora_b", np.ascontiguousarray(b, np.float32))
+            for name, (a, b) in updates.items():
+                scaled = b * np.float32(a.shape[0] / alpha)
+                writer.add_tensor(f"{name}.lora_a", np.ascontiguousarray(a, np.float32))
+                writer.add_tensor(f"{name}.lora_b", np.ascontiguousarray(scaled, np.float32))
             writer.write_header_to_file()
             writer.write_kv_data_to_file()
             writer.write_tensors_to_file()

@@ -17,7 +17,15 @@ from flex_assist.adapters.exporting import FORMATS, Order, export
 from flex_assist.adapters.importing import import_folder, import_gguf
 from flex_assist.adapters.registry import AdapterVersion, Registry
 from flex_assist.cli.adapters import app
-from flex_assist.errors import ConfigError, DataError, ExportError, FlexAssistError, ModelError
+from flex_assist.errors import (
+    BusyError,
+    ConfigError,
+    DataError,
+    ExportError,
+    FlexAssistError,
+    ModelError,
+)
+from flex_assist.locks import exclusive
 from flex_assist.models.gguf_file import field, open_gguf
 from flex_trainer import base_model
 
@@ -215,6 +223,7 @@ def cut(folder: Path) -> None:
     forget_digest(folder, path.name)
 
 
+FIM_PARTS = ("suffix_id", "prefix_id", "middle_id", "end_id")
 BROKEN: list[tuple[Any, type[FlexAssistError], str]] = [
     (linked, DataError, "is a link"),
     (cut, ModelError, "damaged or cut short"),
@@ -226,6 +235,8 @@ BROKEN: list[tuple[Any, type[FlexAssistError], str]] = [
     (lambda f: configured(f, r=8), ExportError, "does not fit the base"),
     (lambda f: manifested(f, schema=99, readable_from=99), DataError, "newer version"),
     (lambda f: manifested(f, base_sha256="0" * 64), ExportError, "not of .*give its base"),
+    (lambda f: manifested(f, fim=dict.fromkeys(FIM_PARTS, 1 << 40)), DataError, "infilling tokens"),
+    (lambda f: manifested(f, fim=dict.fromkeys(FIM_PARTS, -1)), DataError, "infilling tokens"),
     (lambda f: manifested(f, name="../../x"), ConfigError, "cannot be an adapter's name"),
     (lambda f: manifested(f, version="../x"), DataError, "cannot be a version"),
     (lambda f: manifested(f, artefacts={}), DataError, "has no digests"),
@@ -295,6 +306,9 @@ def test_by_the_command_line(
     assert {Path(one["path"]).name for one in told["files"]} == digest_free(tmp_path / "out")
     assert isinstance(run("export", "python", out, "--format", "peft").exception, ConfigError)
     assert isinstance(run("export", "go", out).exception, ConfigError)
+    # While a run, or `doctor --fix`, is at work on these adapters.
+    with exclusive(registry.lock_file, what="it"):
+        assert isinstance(run("import", out).exception, BusyError)
     registry.remove("python", version.manifest.version)
     done = run("import", out)
     assert done.exit_code == 0, done.output

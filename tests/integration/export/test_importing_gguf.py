@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import gguf
+import numpy as np
 import pytest
 
 from flex_assist.adapters.exporting import Order, export
@@ -11,10 +12,16 @@ from flex_assist.adapters.importing import import_gguf
 from flex_assist.adapters.registry import AdapterVersion, Registry
 from flex_assist.errors import ConfigError, ExportError, ModelError
 from flex_assist.models.gguf_file import field, open_gguf
+from flex_assist.models.survival import stored_updates
 
 
 def rewritten(
-    source: Path, target: Path, changes: dict[str, Any] | None = None, *, silent: bool = False
+    source: Path,
+    target: Path,
+    changes: dict[str, Any] | None = None,
+    *,
+    silent: bool = False,
+    extra: dict[str, str] | None = None,
 ) -> Path:
     """A GGUF file with other metadata; ``silent``: it says nothing of itself."""
     reader = open_gguf(source)
@@ -25,6 +32,8 @@ def rewritten(
             continue
         value = (changes or {}).get(key, entry.contents())
         writer.add_key_value(key, value, entry.types[0])
+    for key, text in (extra or {}).items():
+        writer.add_string(key, text)
     for tensor in reader.tensors:
         writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
     writer.write_header_to_file()
@@ -47,6 +56,22 @@ def test_a_file_that_says_nothing_needs_a_name_and_has_no_infilling(
     assert "without infilling tokens" in made.manifest.reason
     export(Order(version=made, base=base, target=tmp_path / "out"))
     assert "--spm-infill" not in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_nothing_but_the_numbers_is_taken_over(
+    base: Path, tmp_path: Path, registry: Registry, version: AdapterVersion
+) -> None:
+    given = rewritten(version.lora, tmp_path / "given.gguf", extra={"adapter.strange": "x"})
+    made = import_gguf(given, "go", base, "tiny", registry)
+    assert field(open_gguf(given), "adapter.strange") == "x"
+    assert field(open_gguf(made.lora), "adapter.strange") is None
+    assert {path.name for path in made.folder.iterdir()} == {
+        "adapter.gguf", "manifest.json", "merged-q8_0.gguf",
+    }  # fmt: skip
+    before, after = stored_updates(version.lora), stored_updates(made.lora)
+    assert before.keys() == after.keys()
+    for name, one in before.items():
+        assert np.array_equal(one.rows(slice(None)), after[name].rows(slice(None)))
 
 
 @pytest.mark.parametrize(

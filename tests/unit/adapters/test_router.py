@@ -32,6 +32,15 @@ def test_a_languages_own_adapter_comes_first(router: Router) -> None:
     assert route.weights(Path("m.gguf")).adapters == route.adapters
 
 
+def test_what_the_gate_refused_is_not_praised(
+    tmp_path: Path, promote: Callable[..., AdapterVersion]
+) -> None:
+    refused = {"verdict": "kept-base", "reason": "the base stays: it is worse"}
+    promote(Registry(locate(), tmp_path), "rust", **refused)
+    route = Router(locate(), tmp_path, MODEL).route("rust")
+    assert route.reason == "activated by hand; the gate said: the base stays: it is worse"
+
+
 def test_a_small_language_shares(router: Router) -> None:
     route = router.route("go")
     assert route.name == SHARED

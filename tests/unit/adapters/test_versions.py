@@ -66,6 +66,30 @@ def test_rolling_back_from_what_was_activated_by_hand(registry: Registry, promot
     assert registry.roll_back("python").manifest.version == VERSIONS[2]
 
 
+def test_mending_brings_nothing_back_that_was_rolled_back(
+    registry: Registry, promote: Promote
+) -> None:
+    versions = [promote(registry, version=one) for one in VERSIONS[:3]]
+    assert registry.roll_back("python").manifest.version == VERSIONS[1]
+    # Mended by somebody else since it was looked at.
+    found = registry.mend("python")
+    assert found is not None
+    assert found.manifest.version == VERSIONS[1]
+    damage(versions[1])
+    found = registry.mend("python")
+    assert found is not None
+    assert found.manifest.version == VERSIONS[0]
+
+
+def test_a_manifest_belongs_to_its_folder(registry: Registry, promote: Promote) -> None:
+    made = promote(registry, version=VERSIONS[0])
+    path = made.folder / "manifest.json"
+    path.write_text(path.read_text().replace(VERSIONS[0], VERSIONS[1]))
+    with pytest.raises(DataError, match="holds the manifest of python/"):
+        registry.get("python", VERSIONS[0])
+    assert registry.active("python") is None
+
+
 def test_a_version_that_has_changed_is_not_activated(
     registry: Registry, promote: Promote, several: list[AdapterVersion]
 ) -> None:

@@ -1,13 +1,14 @@
 """The boundary: one message and an exit code for every error, and help that says what there is."""
 
 import errno
+import json
 from collections.abc import Callable
 
 import pytest
 from typer.testing import CliRunner
 
 from flex_assist.cli import main as cli
-from flex_assist.cli.output import print_table
+from flex_assist.cli.output import print_json, print_table
 from flex_assist.errors import (
     BusyError,
     ConfigError,
@@ -102,3 +103,8 @@ def test_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "a     long\n1     x\nwide\n"
     print_table(("a", "b"), [])
     assert capsys.readouterr().out == "a  b\n"
+
+
+def test_no_number_that_json_does_not_know_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"a": [float("nan"), 1.5], "b": (float("inf"), {"c": -float("inf")})})
+    assert json.loads(capsys.readouterr().out) == {"a": [None, 1.5], "b": [None, {"c": None}]}

@@ -148,8 +148,8 @@ class Pool:
         self._publish()
 
     def unload(self) -> Iterator[None]:
-        """Free all that is not in use."""
-        self._kept.clear()
+        """Free all that is not in use; the prompts of the last documents are kept on disk."""
+        self._keep_on_disk()
         self._free([key for key in self._contexts if key not in self._leased])
         self._publish()
         yield None
@@ -157,13 +157,18 @@ class Pool:
     def close(self) -> None:
         """Free everything; the prompts of the last documents are kept on disk."""
         self._leased.clear()
+        self._keep_on_disk()
+        self._free(list(self._contexts))
+        self._publish()
+
+    def _keep_on_disk(self) -> None:
+        """Write the prompts of the last documents, and let go of all in memory."""
         for key, context in self._contexts.items():
-            self._kept.put(context, key[:2])
+            if key not in self._leased:
+                self._kept.put(context, key[:2])
         for weights, document, kept in self._kept.newest()[:MOST_FILES]:
             self._files.write(weights, document, kept)
         self._kept.clear()
-        self._free(list(self._contexts))
-        self._publish()
 
     @contextlib.contextmanager
     def _lease(

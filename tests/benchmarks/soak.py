@@ -51,6 +51,7 @@ class Open:
     language: str
     tokens: tuple[int, ...]
     cursor: int
+    name: str
 
     def prompt(self) -> tuple[int, ...]:
         """The tokens before the cursor."""
@@ -101,6 +102,7 @@ class Traffic:
         weights = Weights(model=self._model, adapters=(self._adapters[file.language],))
         request = GenerateRequest(
             weights=weights, tokens=file.prompt(), max_tokens=tokens, priority=priority,
+            document=file.name,
             heal=self._random.random() < 0.3,
         )  # fmt: skip
         try:
@@ -140,7 +142,9 @@ async def drive(arguments: argparse.Namespace, home: Path) -> dict[str, Any]:
     files = []
     for language, text in sources()[:FILES]:
         (tokens,) = await engine.tokenize(model, [TextPiece(text=text[:20000])])
-        files.append(Open(language, tuple(tokens), min(64, len(tokens) // 2)))
+        files.append(
+            Open(language, tuple(tokens), min(64, len(tokens) // 2), f"{len(files)}.{language}")
+        )
     process = psutil.Process((await engine.status())["process"])
     traffic = Traffic(engine, files, made, model, arguments.seed)
     began_s, memory = time.monotonic(), []
@@ -183,6 +187,13 @@ def start_host(locations: Locations, samples: Path, every: int) -> subprocess.Po
     return process
 
 
+def verified(samples: Path, most: int) -> dict[str, Any]:
+    """``replay.verify`` in a process of its own: here llama.cpp's threads would spin."""
+    command = [sys.executable, __file__, "--verify", str(samples), "--samples", str(most)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return dict(json.loads(done.stdout))
+
+
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """All figures."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -197,7 +208,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             host.wait(30)
         finally:
             host.kill()
-        replayed = replay.verify(samples, arguments.samples, CONTEXT_TOKENS, THREADS)
+        replayed = verified(samples, arguments.samples)
     holds = {
         "no_wrong_answer": replayed["wrong"] == 0 and replayed["samples"] > 0,
         "wrong_weights_would_be_seen": replayed["controls_that_differ"] > 0,
@@ -216,11 +227,16 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--try", dest="trial", action="store_true", help="print, write nothing")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--verify", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--every", type=int, help=argparse.SUPPRESS)
     parser.add_argument("rest", nargs="*", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
         return replay.serve(arguments.rest, arguments.serve, arguments.every)
+    if arguments.verify:
+        given = arguments.verify, arguments.samples, CONTEXT_TOKENS, THREADS
+        print(json.dumps(replay.verify(*given)))
+        return 0
     figures = {"command": bars.command("soak"), **measure(arguments)}
     if arguments.trial:
         print(json.dumps(figures, indent=2))

@@ -9,7 +9,7 @@ An adapter is promoted if all of these hold:
    ``gate.CHAT_BOUND`` nats a token above the base's.
 4. It is no worse than the version that is active: the interval of its bits per byte less that
    one's does not lie wholly above 0. Where they cannot be told apart the newer one has seen newer
-   code.
+   code; where they could not be compared the active one stays.
 """
 
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ def judge(measured: Measurement, standing: str | None = None) -> Verdict:
     Args:
         standing: The version that is active, if one is: it stays where the new one is refused.
     """
-    objection = _objection(measured)
+    objection = _objection(measured, standing)
     if objection is None:
         return Verdict(name=PROMOTED, clause="gain", reason=f"promoted: {_gain(measured)}")
     clause, figure = objection
@@ -56,7 +56,7 @@ def judge(measured: Measurement, standing: str | None = None) -> Verdict:
     return Verdict(name=name, clause=clause, reason=f"{stays}{figure}")
 
 
-def _objection(measured: Measurement) -> tuple[str, str] | None:
+def _objection(measured: Measurement, standing: str | None) -> tuple[str, str] | None:
     """The first clause that does not hold, and the figure that says so."""
     if measured.windows < LEAST_WINDOWS:
         few = f"({measured.windows} windows of held-out text are too few to tell)"
@@ -77,6 +77,9 @@ def _objection(measured: Measurement) -> tuple[str, str] | None:
         pair = Pair(base=rival.active, adapted=rival.adapted)
         change = _change(pair, rival.ci95, "bits per byte")
         return "active", f": it is better than the new adapter, {change}"
+    if standing and (rival is None or rival.version != standing):
+        why = measured.uncompared or "it became active while the adapter was measured"
+        return "active", f": the new adapter could not be compared with it, {why}"
     return None
 
 

@@ -80,6 +80,7 @@ class Measurement:
         drift: On texts that have nothing to do with the repository: ``code`` and, where the model
             knows chat, ``chat``.
         active: The version that is active; None without one of the same base that can be compared.
+        uncompared: Why the version that is active could not be compared; empty where it was.
         seconds: That all of it took.
         examples: What each wrote into some cases: for the report only, see ``figures``.
     """
@@ -100,6 +101,7 @@ class Measurement:
     holdouts: dict[str, HoldOut] = field(default_factory=dict)
     drift: dict[str, Drift] = field(default_factory=dict)
     active: Rival | None = None
+    uncompared: str = ""
     seconds: float = 0.0
     examples: Examples = NO_EXAMPLES
 

@@ -63,6 +63,20 @@ def test_each_clause_refuses(clause, change, figure):
     assert kept.reason.startswith(f"version {VERSION} stays")
 
 
+def test_what_could_not_be_compared_with_the_active_version_does_not_replace_it():
+    why = "only 2 of 8 windows are of files that it was not trained on"
+    bare = replace(GOOD, active=None, uncompared=why)
+    found = gate_verdict.judge(bare, VERSION)
+    assert (found.name, found.clause) == ("kept-active", "active")
+    assert found.reason == (
+        f"version {VERSION} stays: the new adapter could not be compared with it, {why}"
+    )
+    other = gate_verdict.judge(GOOD, "20260102T000000Z-0000")
+    assert (other.name, other.clause) == ("kept-active", "active")
+    # Without one, or one of another base or damaged: the caller names none.
+    assert gate_verdict.judge(bare).promoted
+
+
 @pytest.mark.parametrize(
     "change",
     [{"fim_nats_ci95": None}, {"drift": {}}, {"active": None}, {"ci95": (-1e-3, -1e-6)}],

@@ -28,7 +28,7 @@ from flex_assist.prompt.retrieval import RepositoryIndex
 from flex_assist.repository.documents import Document
 from flex_trainer import gate_drift, gate_windows, report_examples
 from flex_trainer.gate_drift import LEAST_TEXTS, Drift
-from flex_trainer.gate_spans import LEAST_SPANS, Arm, Filler, Spans
+from flex_trainer.gate_spans import LEAST_CASES, Arm, Filler, Spans
 from flex_trainer.gate_windows import (
     LEAST_RIVAL_WINDOWS,
     LEAST_WINDOWS,
@@ -81,7 +81,7 @@ def plan_gate(seconds: float, tokens_per_s: float, prompt_tokens: int) -> GatePl
     spans = int((1 - TEXT_SHARE - DRIFT_SHARE) * seconds / one_span_s)
     return GatePlan(
         window_tokens=max(LEAST_WINDOWS * length, tokens),
-        spans=max(LEAST_SPANS, min(MOST_SPANS, spans)),
+        spans=max(LEAST_CASES, min(MOST_SPANS, spans)),
         window_length=length,
     )
 
@@ -294,6 +294,7 @@ def _span_figures(spans: Spans, seed: int) -> dict[str, Any]:
     losses = [spans.nats_a_token(arm) for arm in range(len(spans.nats))]
     found: dict[str, Any] = {
         "spans": len(spans.cases),
+        "written": spans.written,
         "fim_nats": Pair(base=losses[before], adapted=losses[after]),
         "fim_nats_ci95": spans.nats_ci95(before, after, seed),
         "arms": {
@@ -303,7 +304,9 @@ def _span_figures(spans: Spans, seed: int) -> dict[str, Any]:
             )
             for arm, (name, loss) in enumerate(zip(ARMS, losses, strict=False))
         },
-        "examples": report_examples.choose(spans.cases, spans.texts[before], spans.texts[after]),
+        "examples": report_examples.choose(
+            spans.cases[: spans.written], spans.texts[before], spans.texts[after]
+        ),
     }
     for key, metric in (("exact_match", exact_match), ("edit_similarity", edit_similarity)):
         found[key] = Pair(base=spans.mean(metric, before), adapted=spans.mean(metric, after))

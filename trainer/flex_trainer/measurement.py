@@ -72,6 +72,8 @@ class Measurement:
         bits_per_byte: Of plain text, without retrieval.
         ci95: Interval of adapted - base in bits per byte.
         fim_nats: Loss of held-out middles with retrieval, nats a token.
+        spans: Places whose loss was measured.
+        written: Those that something was written into: what exact match and similarity are of.
         files: Whose text the windows are.
         fim_nats_ci95: Intervals of adapted - base, as ``ci95``; None of a few cases.
         arms: Infilling by ``base``, ``base + retrieval``, ``adapter + retrieval`` and, where a
@@ -93,6 +95,7 @@ class Measurement:
     windows: int
     window_tokens: int
     spans: int
+    written: int = 0
     files: int = 0
     fim_nats_ci95: Interval | None = None
     exact_match_ci95: Interval | None = None

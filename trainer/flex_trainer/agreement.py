@@ -1,14 +1,17 @@
 """Does a merged file say what the adapter over the base says?"""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from flex_assist.adapters.manifest import LORA_GGUF, MERGED_GGUF
 from flex_assist.engine.local import LocalEngine
 from flex_assist.engine.protocol import Finished, GenerateRequest, TextPiece, Weights
 from flex_assist.errors import ExportError
+from flex_trainer.corpus import Encode
 
 WINDOWS, WINDOW_TOKENS = 2, 128
 PROMPT_TOKENS, GREEDY_TOKENS = 48, 8
@@ -22,6 +25,46 @@ TEXTS = (
     "<|endoftext|><|im_start|><fim_prefix>",
     "     trailing   spaces   \n\n\n\t\t",
 )
+
+
+async def check_merged(
+    engine: LocalEngine,
+    served: Path,
+    folder: Path,
+    held_out: Iterable[str],
+    encode: Encode,
+    exported: dict[str, Any],
+) -> None:
+    """Compare the merged file of a version, if it has one, and remove it where that cannot be done.
+
+    Args:
+        served: The base as it is served.
+        folder: The version's.
+        held_out: Texts that were not trained on; the first ones that are long enough are used.
+        exported: The manifest's part on the files: what was found is added.
+
+    Raises:
+        ExportError: See ``agreement``.
+    """
+    lora, merged = folder / LORA_GGUF, folder / MERGED_GGUF
+    exported["agreement"] = None
+    if not merged.is_file():
+        return
+    encoded = (encode(text) for text in held_out)
+    windows = list(itertools.islice((ids for ids in encoded if _is_long(ids)), WINDOWS))
+    exported["agreement"] = await agreement(
+        engine, Weights(model=served, adapters=(lora,)), Weights(model=merged), windows
+    )
+    if not windows:
+        merged.unlink()
+        exported["forms"][MERGED_GGUF] |= {
+            "kept": False,
+            "reason": f"no held-out file has more than {PROMPT_TOKENS} tokens to check it on",
+        }
+
+
+def _is_long(ids: Sequence[int]) -> bool:
+    return len(ids) > PROMPT_TOKENS
 
 
 async def agreement(
@@ -40,7 +83,7 @@ async def agreement(
         ExportError: They take the same text for other tokens, or are too far apart.
     """
     await _check_tokens(engine, base.model, merged.model)
-    windows = [tuple(ids[:WINDOW_TOKENS]) for ids in held_out if len(ids) > PROMPT_TOKENS][:WINDOWS]
+    windows = [tuple(ids[:WINDOW_TOKENS]) for ids in held_out if _is_long(ids)][:WINDOWS]
     if not windows:
         return {"windows": 0}
     losses = [

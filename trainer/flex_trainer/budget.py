@@ -11,12 +11,15 @@ UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 LEAST_S = 20.0
 MOST_S = 30 * 24 * 3600.0
 # The gate aims at this share. On a machine that became slow the least that tells anything may take
-# longer, up to the second one: with the routes' the gate takes at most 30 % of a budget.
+# longer, up to the second one.
 GATE_SHARE, MOST_GATE_SHARE = 0.18, 0.25
 # Writing the files of an adapter takes about so long.
 EXPORT_S = 12.0
 # Of comparing who answers for which language, when all adapters are made.
 ROUTING_SHARE = 0.05
+# The least that tells anything of the candidates may take longer where what came before did: up to
+# this share, and the whole command up to so much of its budget.
+MOST_ROUTING_SHARE, MOST_OVERDRAWN = 0.12, 1.15
 # The plan aims a little below the budget: machines are never quite as fast as a probe says.
 AIM = 0.96
 
@@ -73,9 +76,23 @@ class Budget:
         """Seconds for comparing who answers for which language."""
         return ROUTING_SHARE * self.seconds
 
-    def routing_left_s(self) -> float:
-        """The same, as far as they are left."""
-        return min(self.routing_s(), max(0.0, self.left_s()))
+    def routing_limit(self, languages: int, since_s: float) -> TimeLimit:
+        """When the comparison for one language of so many, which begins now, is to end.
+
+        Args:
+            languages: Those that are not compared yet.
+            since_s: ``time.monotonic()`` when comparing began.
+        """
+        now_s = time.monotonic()
+        ends = ((ROUTING_SHARE, AIM), (MOST_ROUTING_SHARE, MOST_OVERDRAWN))
+        until_s, last_s = (
+            min(since_s + own * self.seconds, self.started_s + whole * self.seconds)
+            for own, whole in ends
+        )
+        return TimeLimit(
+            until_s=now_s + max(0.0, until_s - now_s) / languages,
+            last_s=now_s + max(0.0, last_s - now_s) / languages,
+        )
 
     def training_s(self, adapters: int) -> float:
         """Seconds for training all adapters, from now on."""

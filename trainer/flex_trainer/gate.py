@@ -28,8 +28,9 @@ from flex_assist.prompt.retrieval import RepositoryIndex
 from flex_assist.repository.documents import Document
 from flex_trainer import gate_drift, gate_windows, report_examples
 from flex_trainer.gate_drift import LEAST_TEXTS, Drift
-from flex_trainer.gate_spans import LEAST_SPANS, Arm, Filler, Spans
+from flex_trainer.gate_spans import LEAST_CASES, Arm, Filler, Spans
 from flex_trainer.gate_windows import (
+    LEAST_RIVAL_WINDOWS,
     LEAST_WINDOWS,
     SHORT_WINDOW_TOKENS,
     WINDOW_TOKENS,
@@ -80,7 +81,7 @@ def plan_gate(seconds: float, tokens_per_s: float, prompt_tokens: int) -> GatePl
     spans = int((1 - TEXT_SHARE - DRIFT_SHARE) * seconds / one_span_s)
     return GatePlan(
         window_tokens=max(LEAST_WINDOWS * length, tokens),
-        spans=max(LEAST_SPANS, min(MOST_SPANS, spans)),
+        spans=max(LEAST_CASES, min(MOST_SPANS, spans)),
         window_length=length,
     )
 
@@ -170,6 +171,8 @@ class Gate:
         documents = list(held_out)
         # Where time is short, what is left out is not always the end of the alphabet.
         random.Random(f"{seed}:held out").shuffle(documents)
+        # What the active version has not seen comes first: only there can the two be compared.
+        documents.sort(key=self._was_seen)
         routes = self._routes(Candidate(lora=staged / LORA_GGUF, fim=fim))
         windows = await gate_windows.draw(
             self._engine, self._model, documents,
@@ -188,7 +191,7 @@ class Gate:
             **_span_figures(spans, seed),
             holdouts=self._holdouts(documents, bits, spans, seed),
             drift=drift,
-            active=self._rival(documents, bits, seed),
+            **self._rival_figures(documents, bits, seed),
             seconds=round(time.monotonic() - started_s, 1),
         )
 
@@ -238,17 +241,23 @@ class Gate:
     def _is_recent(self, document: Document) -> bool:
         return (document.path, document.language) in self._recent
 
-    def _rival(self, documents: Sequence[Document], bits: Bits, seed: int) -> Rival | None:
-        """The active version, on what it has not seen; None where that is too little to tell."""
+    def _was_seen(self, document: Document) -> bool:
+        return self._active is not None and document.sha256 in self._active.seen
+
+    def _rival_figures(
+        self, documents: Sequence[Document], bits: Bits, seed: int
+    ) -> dict[str, Any]:
+        """The active version, on what it has not seen, or why that is too little to tell."""
         active = self._active
         if active is None:
-            return None
+            return {}
         digests = [document.sha256 for document in documents]
         unseen = bits.of(digests, set(digests) - active.seen)
-        if len(unseen.windows) < LEAST_WINDOWS:
-            return None
+        if len(unseen.windows) < LEAST_RIVAL_WINDOWS:
+            of = f"{len(unseen.windows)} of {len(bits.windows)} windows are"
+            return {"uncompared": f"only {of} of files that it was not trained on"}
         low, high = unseen.ci95(2, 1, seed)
-        return Rival(
+        rival = Rival(
             version=active.version,
             active=round(unseen.per_byte(2), 4),
             adapted=round(unseen.per_byte(1), 4),
@@ -256,6 +265,7 @@ class Gate:
             windows=len(unseen.windows),
             files=unseen.files,
         )
+        return {"active": rival}
 
 
 def _arms(routes: Sequence[Route]) -> list[Arm]:
@@ -284,6 +294,7 @@ def _span_figures(spans: Spans, seed: int) -> dict[str, Any]:
     losses = [spans.nats_a_token(arm) for arm in range(len(spans.nats))]
     found: dict[str, Any] = {
         "spans": len(spans.cases),
+        "written": spans.written,
         "fim_nats": Pair(base=losses[before], adapted=losses[after]),
         "fim_nats_ci95": spans.nats_ci95(before, after, seed),
         "arms": {
@@ -293,7 +304,9 @@ def _span_figures(spans: Spans, seed: int) -> dict[str, Any]:
             )
             for arm, (name, loss) in enumerate(zip(ARMS, losses, strict=False))
         },
-        "examples": report_examples.choose(spans.cases, spans.texts[before], spans.texts[after]),
+        "examples": report_examples.choose(
+            spans.cases[: spans.written], spans.texts[before], spans.texts[after]
+        ),
     }
     for key, metric in (("exact_match", exact_match), ("edit_similarity", edit_similarity)):
         found[key] = Pair(base=spans.mean(metric, before), adapted=spans.mean(metric, after))

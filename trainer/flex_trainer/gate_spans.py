@@ -2,7 +2,8 @@
 
 An arm is an adapter or the base, with pieces of other files in the prompt or without. Each is asked
 in its own best prompt: an adapter sees the text after the cursor, a base without infilling tokens
-does not. What is written goes through the whole completion service.
+does not. What is written goes through the whole completion service. The losses, which decide, come
+first: where time is short, there are places into which nothing is written.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -25,7 +26,7 @@ from flex_assist.prompt.builder import assemble, outline
 from flex_assist.prompt.retrieval import RepositoryIndex
 from flex_trainer.time_limit import TimeLimit
 
-LEAST_SPANS = 2
+LEAST_WRITTEN = 2
 # The interval of fewer would only repeat them.
 LEAST_CASES = 5
 Metric = Callable[[str, str], float]
@@ -52,13 +53,18 @@ class Spans:
     Attributes:
         tokens: Of the missing text of each place.
         nats: For each arm one loss a place.
-        texts: For each arm what it wrote into each place; nothing of arms that do not write.
+        texts: For each arm what it wrote into the first places; nothing of arms that do not write.
     """
 
     cases: tuple[Case, ...]
     tokens: tuple[int, ...]
     nats: tuple[tuple[float, ...], ...]
     texts: tuple[tuple[str, ...], ...]
+
+    @property
+    def written(self) -> int:
+        """Into how many places something was written: the first ones."""
+        return max(map(len, self.texts), default=0)
 
     def nats_a_token(self, arm: int) -> float:
         """Over all middles."""
@@ -69,12 +75,12 @@ class Spans:
         return self._interval(self.nats[before], self.nats[after], self.tokens, seed)
 
     def mean(self, metric: Metric, arm: int) -> float:
-        """The metric's mean over the places."""
-        return round(sum(self._values(metric, arm)) / max(1, len(self.cases)), 4)
+        """The metric's mean over the places that were written into."""
+        return round(sum(self._values(metric, arm)) / max(1, self.written), 4)
 
     def mean_ci95(self, metric: Metric, before: int, after: int, seed: int) -> Interval | None:
         """Interval of the change of the metric's mean."""
-        ones = [1.0] * len(self.cases)
+        ones = [1.0] * self.written
         old, new = self._values(metric, before), self._values(metric, after)
         return self._interval(old, new, ones, seed)
 
@@ -85,19 +91,19 @@ class Spans:
             cases=tuple(self.cases[at] for at in kept),
             tokens=tuple(self.tokens[at] for at in kept),
             nats=tuple(tuple(arm[at] for at in kept) for arm in self.nats),
-            texts=tuple(tuple(arm[at] for at in kept if arm) for arm in self.texts),
+            texts=tuple(tuple(arm[at] for at in kept if at < len(arm)) for arm in self.texts),
         )
 
     def _values(self, metric: Metric, arm: int) -> list[float]:
-        pairs = zip(self.texts[arm], self.cases, strict=True)
+        pairs = zip(self.texts[arm], self.cases[: self.written], strict=True)
         return [float(metric(text, case.middle)) for text, case in pairs]
 
     def _interval(
         self, before: Sequence[float], after: Sequence[float], sizes: Sequence[float], seed: int
     ) -> Interval | None:
-        if len(self.cases) < LEAST_CASES:
+        if len(before) < LEAST_CASES:
             return None
-        files = [case.document.path for case in self.cases]
+        files = [case.document.path for case in self.cases[: len(before)]]
         low, high = by_file_ci95(before, after, sizes, files, seed)
         return round(low, 4), round(high, 4)
 
@@ -123,21 +129,32 @@ class Filler:
         tokens: list[int] = []
         nats: tuple[list[float], ...] = tuple([] for _ in arms)
         texts: tuple[list[str], ...] = tuple([] for _ in arms)
-        for done, case in enumerate(cases):
-            if limit.over(done, LEAST_SPANS):
+        for done, case in enumerate(cases[:LEAST_CASES]):
+            if limit.over(done, LEAST_CASES):
                 break
-            for arm, service, losses, written in zip(arms, services, nats, texts, strict=True):
-                loss, count = await self._loss(arm, case)
-                losses.append(loss)
+            tokens.append(await self._lose(arms, case, nats))
+        for done, case in enumerate(cases):
+            if limit.over(done, LEAST_WRITTEN):
+                break
+            if done >= len(tokens):
+                tokens.append(await self._lose(arms, case, nats))
+            for service, written in zip(services, texts, strict=True):
                 if service is not None:
                     written.append((await service.complete(_request(case))).text)
-            tokens.append(count)
         return Spans(
             cases=tuple(cases[: len(tokens)]),
             tokens=tuple(tokens),
             nats=tuple(map(tuple, nats)),
             texts=tuple(map(tuple, texts)),
         )
+
+    async def _lose(self, arms: Sequence[Arm], case: Case, nats: Sequence[list[float]]) -> int:
+        """Add each arm's loss on a place, and give the tokens of its middle."""
+        count = 0
+        for arm, losses in zip(arms, nats, strict=True):
+            loss, count = await self._loss(arm, case)
+            losses.append(loss)
+        return count
 
     async def _loss(self, arm: Arm, case: Case) -> tuple[float, int]:
         """Of the middle in nats, and its tokens."""

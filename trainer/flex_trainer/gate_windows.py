@@ -23,6 +23,8 @@ SHORT_WINDOW_TOKENS = 128
 LEAST_WINDOW_TOKENS = 16
 # Fewer windows, each of another file, have no interval worth the name: nothing is promoted then.
 LEAST_WINDOWS = 8
+# So many tell whether a version that has passed already is better; of fewer nothing is said.
+LEAST_RIVAL_WINDOWS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,9 +12,8 @@ import torch
 
 from flex_assist.adapters import integrity, quota
 from flex_assist.adapters import manifest as manifests
-from flex_assist.adapters.manifest import LORA_GGUF, MERGED_GGUF, Manifest
+from flex_assist.adapters.manifest import Manifest
 from flex_assist.adapters.registry import new_version
-from flex_assist.engine.protocol import Weights
 from flex_assist.errors import ConfigError
 from flex_assist.files import write_json_atomically
 from flex_assist.repository.documents import Document
@@ -149,7 +148,7 @@ class AdapterJob:
         try:
             origin = self._origin(version)
             exported = export.write_files(model, trainer.masters, origin, staged)
-            exported["agreement"] = self._agreement(staged)
+            self._check_merged(staged, exported)
             shop.listen(Event(phase="gate", language=name))
             measured = self._measure(staged)
             if shop.stop_asked():
@@ -176,18 +175,13 @@ class AdapterJob:
             seed=self._plan.recipe.seed,
         )
 
-    def _agreement(self, staged: Path) -> dict[str, Any] | None:
-        """What base and adapter, and the merged file, say of code that was not trained on."""
+    def _check_merged(self, staged: Path, exported: dict[str, Any]) -> None:
+        """Whether the merged file says of code that was not trained on what the adapter says."""
         shop = self._shop
-        if not (staged / MERGED_GGUF).is_file():
-            return None
-        texts = [one.text for one in self._task.test[: agreement.WINDOWS]]
-        return asyncio.run(
-            agreement.agreement(
-                shop.engine,
-                Weights(model=shop.served, adapters=(staged / LORA_GGUF,)),
-                Weights(model=staged / MERGED_GGUF),
-                [shop.vocabulary.encode(text) for text in texts],
+        texts = (one.text for one in (*self._task.test, *self._task.tune))
+        asyncio.run(
+            agreement.check_merged(
+                shop.engine, shop.served, staged, texts, shop.vocabulary.encode, exported
             )
         )
 

@@ -72,6 +72,8 @@ class Measurement:
         bits_per_byte: Of plain text, without retrieval.
         ci95: Interval of adapted - base in bits per byte.
         fim_nats: Loss of held-out middles with retrieval, nats a token.
+        spans: Places whose loss was measured.
+        written: Those that something was written into: what exact match and similarity are of.
         files: Whose text the windows are.
         fim_nats_ci95: Intervals of adapted - base, as ``ci95``; None of a few cases.
         arms: Infilling by ``base``, ``base + retrieval``, ``adapter + retrieval`` and, where a
@@ -80,6 +82,7 @@ class Measurement:
         drift: On texts that have nothing to do with the repository: ``code`` and, where the model
             knows chat, ``chat``.
         active: The version that is active; None without one of the same base that can be compared.
+        uncompared: Why the version that is active could not be compared; empty where it was.
         seconds: That all of it took.
         examples: What each wrote into some cases: for the report only, see ``figures``.
     """
@@ -92,6 +95,7 @@ class Measurement:
     windows: int
     window_tokens: int
     spans: int
+    written: int = 0
     files: int = 0
     fim_nats_ci95: Interval | None = None
     exact_match_ci95: Interval | None = None
@@ -100,6 +104,7 @@ class Measurement:
     holdouts: dict[str, HoldOut] = field(default_factory=dict)
     drift: dict[str, Drift] = field(default_factory=dict)
     active: Rival | None = None
+    uncompared: str = ""
     seconds: float = 0.0
     examples: Examples = NO_EXAMPLES
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from flex_assist.errors import ConfigError, ModelError
 from flex_trainer.budget import EXPORT_S, Budget
 from flex_trainer.gate import ADAPTER_COST, least_tokens
-from flex_trainer.gate_spans import LEAST_SPANS
+from flex_trainer.gate_spans import LEAST_CASES, LEAST_WRITTEN
 from flex_trainer.loop import LEAST_ROW_TOKENS
 from flex_trainer.memory import Footprint
 from flex_trainer.recipe import Recipe
@@ -21,8 +21,8 @@ MEMORY_SHARE = 0.9
 LEAST_STEPS = 4
 # Samples repeat text (windows overlap, other files' pieces): tokens computed for one of the data.
 TOKENS_PER_TOKEN = 1.5
-# The base's and the adapter's answer into one span.
-SPAN_S = 2.0
+# The base's and the adapter's answer into one place; the losses alone at one more.
+SPAN_S, LOSS_S = 2.0, 0.5
 # A budget may be overdrawn by this much before it is refused.
 TOLERANCE = 1.15
 
@@ -141,7 +141,7 @@ def predict(
 def least_gate_s(prompt_tokens_per_s: float) -> float:
     """Seconds that the gate of one adapter takes at the least."""
     texts_s = ADAPTER_COST * least_tokens() / prompt_tokens_per_s
-    return texts_s + LEAST_SPANS * SPAN_S
+    return texts_s + LEAST_WRITTEN * SPAN_S + (LEAST_CASES - LEAST_WRITTEN) * LOSS_S
 
 
 def least_seconds(

@@ -65,14 +65,15 @@ def measures(metrics: Mapping[str, Any]) -> tuple[Measure, ...]:
     texts = f"{windows} windows" + (f" of {files} files" if files else "")
     texts += f", {metrics.get('window_tokens', 0):,} tokens"
     places = f"{metrics.get('spans', 0)} places"
+    written = f"{metrics.get('written', metrics.get('spans', 0))} places"
     kinds = (
         ("bits_per_byte", "Bits per byte", "ci95", True, texts,
          "how many bits the model needs to spell out a byte of plain code; this decides"),
         ("fim_nats", "Infilling loss", "fim_nats_ci95", True, places,
          "nats a token of the text that was cut out at a place"),
-        ("exact_match", "Exact match", "exact_match_ci95", False, places,
+        ("exact_match", "Exact match", "exact_match_ci95", False, written,
          "share of the places at which exactly the missing text was written"),
-        ("edit_similarity", "Edit similarity", "edit_similarity_ci95", False, places,
+        ("edit_similarity", "Edit similarity", "edit_similarity_ci95", False, written,
          "1 − edit distance / longer length, of what was written and what was there"),
     )  # fmt: skip
     found = []

@@ -59,22 +59,20 @@ async def _table(shop: Workshop, snapshot: Snapshot, run_plan: RunPlan) -> Route
     router = Router(shop.locations, snapshot.root, shop.settings.model.base)
     # Many contexts are open at once: short ones, so that they take little memory.
     engine = LocalEngine(replace(shop.settings.engine, context_tokens=CONTEXT_TOKENS))
-    left_s = shop.budget.routing_left_s()
+    since_s = time.monotonic()
     languages = snapshot.languages()
     found = {}
     try:
         for at, language in enumerate(languages):
             shop.listen(Event(phase="route", language=language))
-            started_s = time.monotonic()
             judge = Judge(
                 engine=engine,
                 model=shop.served,
                 registry=shop.registry,
-                until_s=started_s + left_s / (len(languages) - at),
+                limit=shop.budget.routing_limit(len(languages) - at, since_s),
                 seed=run_plan.recipe.seed,
             )
             found[language] = await judge.route(language, router, snapshot.of((language,)).tune)
-            left_s -= time.monotonic() - started_s
     finally:
         await engine.close()
     return RouteTable(base_model=shop.base.name, base_sha256=run_plan.base_sha256, routes=found)
@@ -85,13 +83,13 @@ class Judge:
     """Compares the candidates of one language.
 
     Attributes:
-        until_s: ``time.monotonic()`` at which to stop.
+        limit: When to stop; until its last moment the least that tells anything is measured.
     """
 
     engine: LocalEngine
     model: Path
     registry: Registry
-    until_s: float
+    limit: TimeLimit
     seed: int
 
     async def route(self, language: str, router: Router, tune: Sequence[Document]) -> MeasuredRoute:
@@ -114,8 +112,7 @@ class Judge:
             why = f"{len(documents)} held-back files with {len(windows)} windows are too few"
             return _uncompared(plain, candidates, why)
         arms = [self._weights(one, versions) for one in candidates]
-        limit = TimeLimit(until_s=self.until_s, last_s=self.until_s)
-        bits = await measure(self.engine, arms, windows, limit)
+        bits = await measure(self.engine, arms, windows, self.limit)
         if len(bits.windows) < LEAST_WINDOWS:
             why = f"there was time for {len(bits.windows)} of {len(windows)} windows"
             return _uncompared(plain, candidates, why)

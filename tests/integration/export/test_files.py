@@ -1,6 +1,7 @@
 """What a version's files hold, and what is refused before it is published."""
 
 import asyncio
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -191,3 +192,29 @@ def test_a_merged_file_that_says_something_else_is_refused(
     write_base(other, letters=byte_letters()[::-1])
     with pytest.raises(ExportError, match=r"the merged file takes .* for the tokens"):
         agreed(base, None, other)
+
+
+@pytest.mark.parametrize("long", [True, False])
+def test_a_merged_file_is_kept_only_if_it_was_checked(
+    written: Written, base: Path, tmp_path: Path, long: bool
+) -> None:
+    folder = shutil.copytree(written[0], tmp_path / "version")
+    exported: dict[str, Any] = {"forms": {"merged-q8_0.gguf": {"kept": True}}}
+    engine = LocalEngine(EngineSettings(threads=1))
+    # The first ones are too short to tell anything; a later one is not.
+    texts = ["package de.company.eng;", "x = 1", "", *(TEXTS if long else ())]
+
+    async def run() -> None:
+        try:
+            await agreement.check_merged(
+                engine, base, folder, texts, lambda text: list(text.encode()), exported
+            )
+        finally:
+            await engine.close()
+
+    asyncio.run(run())
+    assert exported["agreement"]["windows"] == (2 if long else 0)
+    form = exported["forms"]["merged-q8_0.gguf"]
+    assert form["kept"] == (folder / "merged-q8_0.gguf").exists() == long
+    assert long or "no held-out file" in form["reason"]
+    assert (folder / "adapter.gguf").is_file()

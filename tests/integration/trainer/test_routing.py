@@ -16,8 +16,9 @@ from flex_assist.engine.local import LocalEngine
 from flex_assist.engine.protocol import Weights
 from flex_assist.locations import locate
 from flex_assist.repository.documents import Document
-from flex_trainer.gate_windows import draw
+from flex_trainer.gate_windows import LEAST_WINDOWS, draw
 from flex_trainer.routing import Judge, unseen
+from flex_trainer.time_limit import TimeLimit
 
 SEEDS = {"python": 1, SHARED: 2, "ruby": 3, "java": 4}
 
@@ -33,6 +34,11 @@ def document(number: int) -> Document:
 TUNE = [document(number) for number in range(6)]
 
 
+def limit(until_s: float, last_s: float) -> TimeLimit:
+    now_s = time.monotonic()
+    return TimeLimit(until_s=now_s + until_s, last_s=now_s + last_s)
+
+
 @pytest.fixture
 async def judge(
     tmp_path: Path, tiny, promote: Callable[..., AdapterVersion]
@@ -46,7 +52,7 @@ async def judge(
     engine = LocalEngine(EngineSettings(threads=1, gpu_layers=0, context_tokens=256))
     yield Judge(
         engine=engine, model=tiny.base(), registry=registry,
-        until_s=time.monotonic() + 60, seed=0,
+        limit=limit(60.0, 60.0), seed=0,
     )  # fmt: skip
     await engine.close()
 
@@ -76,12 +82,19 @@ async def test_all_that_may_answer_are_measured_on_the_same_text(
     assert (await judge.route("python", Router(locate(), tmp_path), TUNE)) == route
 
 
+async def test_where_time_is_short_the_least_is_measured(judge: Judge, tmp_path: Path) -> None:
+    short = replace(judge, limit=limit(-1.0, 60.0))
+    route = await short.route("python", Router(locate(), tmp_path), TUNE)
+    assert f"on {LEAST_WINDOWS} windows" in route.reason
+    assert None not in {one.bits_per_byte for one in route.candidates}
+
+
 async def test_what_cannot_be_measured_goes_by_the_plain_rule(judge: Judge, tmp_path: Path) -> None:
     router = Router(locate(), tmp_path)
     few = await judge.route("python", router, TUNE[:1])
     assert (few.choice, "too few" in few.reason) == ("python", True)
     assert {one.bits_per_byte for one in few.candidates} == {None}
-    late = await replace(judge, until_s=time.monotonic() - 1).route("python", router, TUNE)
+    late = await replace(judge, limit=limit(-1.0, -1.0)).route("python", router, TUNE)
     assert (late.choice, "time for 1 of" in late.reason) == ("python", True)
     judge.registry.deactivate(SHARED)
     alone = await judge.route("go", router, [])

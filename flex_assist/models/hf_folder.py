@@ -1,6 +1,5 @@
 """A Hugging Face folder as a GGUF file, one tensor at a time; nothing of the folder is run."""
 
-import json
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +21,7 @@ from flex_assist.models.hf_tokenizer import (
 )
 from flex_assist.models.hf_weights import architecture_of, write_gguf
 from flex_assist.models.safetensors_files import StoredTensor, open_folder
+from flex_assist.models.untrusted import read_table
 
 # Keys of config.json that change what is computed, with the values that are as usual.
 USUAL = {"pretraining_tp": (1,)}
@@ -72,13 +72,13 @@ def _config(folder: Path) -> dict[str, Any]:
         raise ModelError(
             f"{str(folder)!r} is an adapter and no model; try `flex-assist adapters import`"
         )
-    if not path.is_file():
+    if not path.exists():
         raise ModelError(
             f"{str(folder)!r} has no 'config.json': it is no folder of a Hugging Face model; give "
             "one that has it, with its safetensors and its tokenizer.json"
         )
     try:
-        config = json.loads(path.read_text("utf-8"))
+        config = read_table(path)
         family = architecture_of(config)
         usual = USUAL | {"hidden_act": (ACTIVATIONS.get(family, "silu"),)}
         for key, values in usual.items():
@@ -86,7 +86,7 @@ def _config(folder: Path) -> dict[str, Any]:
                 raise ModelError(
                     f"{key} = {config[key]!r} in {str(path)!r} is not supported; take a GGUF file"
                 )
-        return dict(config)
+        return config
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{str(path)!r} cannot be read: {error!r}") from error
 

@@ -4,7 +4,6 @@ How text is cut before merging is a regular expression in the folder, but a name
 not guessed: each that llama.cpp knows is tried until token ids of code agree with the original.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import gguf
 
 from flex_assist.errors import MissingExtraError, ModelError
+from flex_assist.models.untrusted import read_table, read_text
 
 FILE, CONFIG, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
 # llama.cpp's names of ways to cut text, those of models for code first.
@@ -79,7 +79,7 @@ def read_tokenizer(folder: Path, vocabulary: int) -> Tokenizer:
     model, config = _load(folder / FILE), _load(folder / CONFIG, optional=True)
     try:
         return _tokenizer(model, config, vocabulary, _template(folder, config))
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise ModelError(
             f"the tokenizer of {str(folder)!r} is damaged or not supported ({error!r}); byte-level "
             "BPE is: take a GGUF file of this model"
@@ -137,21 +137,18 @@ def _tokenizer(
 
 
 def _template(folder: Path, config: dict[str, Any]) -> str | None:
-    if (folder / TEMPLATE).is_file():
-        return (folder / TEMPLATE).read_text("utf-8")
+    if (folder / TEMPLATE).exists():
+        return read_text(folder / TEMPLATE)
     found = config.get("chat_template")
     return found if isinstance(found, str) else None
 
 
 def _load(path: Path, *, optional: bool = False) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text("utf-8"))
-        if not isinstance(found, dict):
-            raise ValueError("it is no table")
-        return found
+        return read_table(path)
     except FileNotFoundError as error:
         if optional:
             return {}
         raise ModelError(f"there is no {str(path)!r}; take a GGUF file of this model") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ModelError(f"{str(path)!r} cannot be read: {error}") from error

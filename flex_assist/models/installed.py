@@ -156,8 +156,11 @@ def add_file(path: Path, name: str, locations: Locations) -> InstalledModel:
     from flex_assist.models.gguf_file import architecture, field, open_gguf
 
     _check_free(name, locations)
+    # Before the path is followed: a link may lead in a circle.
+    reader = open_gguf(path)
+    if not reader.tensors:
+        raise ModelError(f"{str(path)!r} holds no weights; add the file of a whole model")
     real = path.resolve()
-    reader = open_gguf(real)
     kind = field(reader, "general.type", "model")
     if kind != "model":
         raise ModelError(f"{str(path)!r} is not a model but of the type {kind!r}; add its base")

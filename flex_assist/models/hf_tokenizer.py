@@ -91,12 +91,20 @@ def reference(folder: Path) -> Encode:
 
     Raises:
         MissingExtraError: The package ``tokenizers`` is not installed.
+        ModelError: It cannot be read.
     """
     try:
         import tokenizers
     except ImportError as error:
         raise MissingExtraError("a Hugging Face folder", "train") from error
-    original = tokenizers.Tokenizer.from_file(str(folder / FILE))
+    try:
+        original = tokenizers.Tokenizer.from_str(read_text(folder / FILE))
+    except Exception as error:
+        # The package raises nothing more special.
+        raise ModelError(
+            f"{str(folder / FILE)!r} is damaged or not supported ({error}); fetch it again, or "
+            "take a GGUF file of this model"
+        ) from error
     return lambda text: list(original.encode(text, add_special_tokens=False).ids)
 
 
@@ -112,11 +120,14 @@ def _tokenizer(
     if bpe["type"] != "BPE" or bpe.get("byte_fallback"):
         raise ValueError(f"its kind is {bpe['type']!r}")
     tokens, kinds = [f"[PAD{n}]" for n in range(vocabulary)], [gguf.TokenType.UNUSED] * vocabulary
-    for text, token in bpe["vocab"].items():
-        tokens[token], kinds[token] = text, gguf.TokenType.NORMAL
+    given = [(text, token, gguf.TokenType.NORMAL) for text, token in bpe["vocab"].items()]
     for added in model.get("added_tokens", ()):
         kind = gguf.TokenType.CONTROL if added["special"] else gguf.TokenType.USER_DEFINED
-        tokens[added["id"]], kinds[added["id"]] = added["content"], kind
+        given.append((added["content"], added["id"], kind))
+    for text, token, kind in given:
+        if not isinstance(text, str) or token < 0:
+            raise ValueError(f"it has the token {text!r} with the number {token!r}")
+        tokens[token], kinds[token] = text, kind
     if len(set(tokens)) != vocabulary:
         raise ValueError("a token stands there twice")
     merges = [one if isinstance(one, str) else " ".join(one) for one in bpe["merges"]]

@@ -255,9 +255,9 @@ def _whole(
 
 def _real(config: Mapping[str, Any], key: str) -> float:
     value = config.get(key)
-    known = isinstance(value, int | float) and not isinstance(value, bool)
+    real = isinstance(value, int | float) and not isinstance(value, bool)
     # Not so for what is no number, either.
-    if not known or not -LARGEST <= value <= LARGEST:
+    if value is None or not real or not -LARGEST <= value <= LARGEST:
         raise ModelError(
             f"the model's config says {key} = {value!r}; it is damaged: fetch it again"
         )

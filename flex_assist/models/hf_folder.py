@@ -51,8 +51,11 @@ def convert(folder: Path, target: Path, encoder: Reader) -> str:
     config = _config(folder)
     stored = open_folder(folder)
     tensors = {name: one for name, one in stored.items() if not name.endswith(COMPUTED)}
-    if EMBEDDING not in tensors:
-        raise ModelError(f"{str(folder)!r} has no embedding; it is not a whole model")
+    if EMBEDDING not in tensors or len(tensors[EMBEDDING].shape) != 2:
+        raise ModelError(
+            f"{str(folder)!r} has no embedding, or one that is no matrix: it is not a whole model; "
+            "fetch it again"
+        )
     tokenizer = read_tokenizer(folder, tensors[EMBEDDING].shape[0])
     original = reference(folder)
     pre = _pre_tokenizer(config, tokenizer, original, encoder)
@@ -88,7 +91,7 @@ def _config(folder: Path) -> dict[str, Any]:
                 )
         return config
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{str(path)!r} cannot be read: {error!r}") from error
+        raise ModelError(f"{str(path)!r} cannot be read ({error}); fetch it again") from error
 
 
 def _pre_tokenizer(

@@ -162,4 +162,4 @@ def _load(path: Path, *, optional: bool = False) -> dict[str, Any]:
             return {}
         raise ModelError(f"there is no {str(path)!r}; take a GGUF file of this model") from error
     except (OSError, ValueError) as error:
-        raise ModelError(f"{str(path)!r} cannot be read: {error}") from error
+        raise ModelError(f"{str(path)!r} cannot be read ({error}); fetch it again") from error

@@ -4,10 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from tokenizers import pre_tokenizers
 
 from flex_assist.errors import ModelError
+from flex_assist.models.hf_folder import convert
 from flex_assist.models.hf_tokenizer import read_tokenizer, reference
 from flex_assist.models.hf_weights import layout_of, metadata
 
@@ -113,3 +116,11 @@ def test_tokens_without_a_place(tmp_path: Path, part: str, change: dict[str, Any
     (tmp_path / "tokenizer.json").write_text(json.dumps(model))
     with pytest.raises(ModelError, match="it has the token"):
         read_tokenizer(tmp_path, WORDS)
+
+
+def test_an_embedding_that_is_no_matrix(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    flat = {"model.embed_tokens.weight": np.zeros(WORDS * 64, np.float32)}
+    save_file(flat, tmp_path / "model.safetensors")
+    with pytest.raises(ModelError, match="one that is no matrix"):
+        convert(tmp_path, tmp_path / "out.gguf", lambda _: list)

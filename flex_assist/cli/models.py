@@ -120,7 +120,8 @@ def add(
     if as_json:
         print_json(asdict(model))
     else:
-        print(f"{model.name} ({model.architecture}, {_size(model.size_bytes)}) is known now")
+        family = printable(model.architecture)
+        print(f"{model.name} ({family}, {_size(model.size_bytes)}) is known now")
 
 
 @app.command("remove")

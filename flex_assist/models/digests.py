@@ -2,11 +2,11 @@
 
 import functools
 import hashlib
-import json
 from pathlib import Path
 
 from flex_assist.files import write_json_atomically
 from flex_assist.locations import Locations
+from flex_assist.models.untrusted import read_table
 
 
 def sha256(path: Path, locations: Locations) -> str:
@@ -53,10 +53,9 @@ def _memory(locations: Locations) -> Path:
 
 def _known(locations: Locations) -> dict[str, object]:
     try:
-        known = json.loads(_memory(locations).read_text())
+        return read_table(_memory(locations))
     except (OSError, ValueError):
         return {}
-    return known if isinstance(known, dict) else {}
 
 
 def _key(path: Path) -> str:

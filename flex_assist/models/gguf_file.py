@@ -47,7 +47,9 @@ class _Walk:
             dimensions = self._number("<I")
             if not 1 <= dimensions <= MOST_DIMENSIONS:
                 raise ValueError(f"a tensor has {dimensions} dimensions")
-            self._skip(8 * dimensions + 4 + 8)
+            if 0 in [self._number("<Q") for _ in range(dimensions)]:
+                raise ValueError("a tensor is empty")
+            self._skip(4 + 8)
 
     def _value(self, kind: int) -> None:
         if kind == STRING:
@@ -142,9 +144,27 @@ def open_gguf(path: Path) -> gguf.GGUFReader:
 
 
 def field(reader: gguf.GGUFReader, key: str, default: Any = None) -> Any:
-    """The value of a metadata key, or ``default``."""
+    """The value of a metadata key, or ``default``.
+
+    Raises:
+        ModelError: It is a text in another encoding than UTF-8.
+    """
     found = reader.get_field(key)
-    return default if found is None else found.contents()
+    return default if found is None else value_of(found)
+
+
+def value_of(entry: gguf.ReaderField) -> Any:
+    """The value of a metadata entry.
+
+    Raises:
+        ModelError: It is a text in another encoding than UTF-8.
+    """
+    try:
+        return entry.contents()
+    except UnicodeDecodeError as error:
+        raise ModelError(
+            f"the text {entry.name!r} of the GGUF file is no UTF-8; fetch or copy the file again"
+        ) from error
 
 
 def architecture(reader: gguf.GGUFReader) -> str:

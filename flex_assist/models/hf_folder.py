@@ -1,6 +1,5 @@
 """A Hugging Face folder as a GGUF file, one tensor at a time; nothing of the folder is run."""
 
-import json
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +21,7 @@ from flex_assist.models.hf_tokenizer import (
 )
 from flex_assist.models.hf_weights import architecture_of, write_gguf
 from flex_assist.models.safetensors_files import StoredTensor, open_folder
+from flex_assist.models.untrusted import read_table
 
 # Keys of config.json that change what is computed, with the values that are as usual.
 USUAL = {"pretraining_tp": (1,)}
@@ -51,8 +51,11 @@ def convert(folder: Path, target: Path, encoder: Reader) -> str:
     config = _config(folder)
     stored = open_folder(folder)
     tensors = {name: one for name, one in stored.items() if not name.endswith(COMPUTED)}
-    if EMBEDDING not in tensors:
-        raise ModelError(f"{str(folder)!r} has no embedding; it is not a whole model")
+    if EMBEDDING not in tensors or len(tensors[EMBEDDING].shape) != 2:
+        raise ModelError(
+            f"{str(folder)!r} has no embedding, or one that is no matrix: it is not a whole model; "
+            "fetch it again"
+        )
     tokenizer = read_tokenizer(folder, tensors[EMBEDDING].shape[0])
     original = reference(folder)
     pre = _pre_tokenizer(config, tokenizer, original, encoder)
@@ -72,13 +75,13 @@ def _config(folder: Path) -> dict[str, Any]:
         raise ModelError(
             f"{str(folder)!r} is an adapter and no model; try `flex-assist adapters import`"
         )
-    if not path.is_file():
+    if not path.exists():
         raise ModelError(
             f"{str(folder)!r} has no 'config.json': it is no folder of a Hugging Face model; give "
             "one that has it, with its safetensors and its tokenizer.json"
         )
     try:
-        config = json.loads(path.read_text("utf-8"))
+        config = read_table(path)
         family = architecture_of(config)
         usual = USUAL | {"hidden_act": (ACTIVATIONS.get(family, "silu"),)}
         for key, values in usual.items():
@@ -86,9 +89,9 @@ def _config(folder: Path) -> dict[str, Any]:
                 raise ModelError(
                     f"{key} = {config[key]!r} in {str(path)!r} is not supported; take a GGUF file"
                 )
-        return dict(config)
+        return config
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{str(path)!r} cannot be read: {error!r}") from error
+        raise ModelError(f"{str(path)!r} cannot be read ({error}); fetch it again") from error
 
 
 def _pre_tokenizer(

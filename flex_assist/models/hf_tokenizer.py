@@ -4,7 +4,6 @@ How text is cut before merging is a regular expression in the folder, but a name
 not guessed: each that llama.cpp knows is tried until token ids of code agree with the original.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import gguf
 
 from flex_assist.errors import MissingExtraError, ModelError
+from flex_assist.models.untrusted import read_table, read_text
 
 FILE, CONFIG, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
 # llama.cpp's names of ways to cut text, those of models for code first.
@@ -79,7 +79,7 @@ def read_tokenizer(folder: Path, vocabulary: int) -> Tokenizer:
     model, config = _load(folder / FILE), _load(folder / CONFIG, optional=True)
     try:
         return _tokenizer(model, config, vocabulary, _template(folder, config))
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise ModelError(
             f"the tokenizer of {str(folder)!r} is damaged or not supported ({error!r}); byte-level "
             "BPE is: take a GGUF file of this model"
@@ -91,12 +91,20 @@ def reference(folder: Path) -> Encode:
 
     Raises:
         MissingExtraError: The package ``tokenizers`` is not installed.
+        ModelError: It cannot be read.
     """
     try:
         import tokenizers
     except ImportError as error:
         raise MissingExtraError("a Hugging Face folder", "train") from error
-    original = tokenizers.Tokenizer.from_file(str(folder / FILE))
+    try:
+        original = tokenizers.Tokenizer.from_str(read_text(folder / FILE))
+    except Exception as error:
+        # The package raises nothing more special.
+        raise ModelError(
+            f"{str(folder / FILE)!r} is damaged or not supported ({error}); fetch it again, or "
+            "take a GGUF file of this model"
+        ) from error
     return lambda text: list(original.encode(text, add_special_tokens=False).ids)
 
 
@@ -112,11 +120,14 @@ def _tokenizer(
     if bpe["type"] != "BPE" or bpe.get("byte_fallback"):
         raise ValueError(f"its kind is {bpe['type']!r}")
     tokens, kinds = [f"[PAD{n}]" for n in range(vocabulary)], [gguf.TokenType.UNUSED] * vocabulary
-    for text, token in bpe["vocab"].items():
-        tokens[token], kinds[token] = text, gguf.TokenType.NORMAL
+    given = [(text, token, gguf.TokenType.NORMAL) for text, token in bpe["vocab"].items()]
     for added in model.get("added_tokens", ()):
         kind = gguf.TokenType.CONTROL if added["special"] else gguf.TokenType.USER_DEFINED
-        tokens[added["id"]], kinds[added["id"]] = added["content"], kind
+        given.append((added["content"], added["id"], kind))
+    for text, token, kind in given:
+        if not isinstance(text, str) or token < 0:
+            raise ValueError(f"it has the token {text!r} with the number {token!r}")
+        tokens[token], kinds[token] = text, kind
     if len(set(tokens)) != vocabulary:
         raise ValueError("a token stands there twice")
     merges = [one if isinstance(one, str) else " ".join(one) for one in bpe["merges"]]
@@ -137,21 +148,18 @@ def _tokenizer(
 
 
 def _template(folder: Path, config: dict[str, Any]) -> str | None:
-    if (folder / TEMPLATE).is_file():
-        return (folder / TEMPLATE).read_text("utf-8")
+    if (folder / TEMPLATE).exists():
+        return read_text(folder / TEMPLATE)
     found = config.get("chat_template")
     return found if isinstance(found, str) else None
 
 
 def _load(path: Path, *, optional: bool = False) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text("utf-8"))
-        if not isinstance(found, dict):
-            raise ValueError("it is no table")
-        return found
+        return read_table(path)
     except FileNotFoundError as error:
         if optional:
             return {}
         raise ModelError(f"there is no {str(path)!r}; take a GGUF file of this model") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{str(path)!r} cannot be read: {error}") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{str(path)!r} cannot be read ({error}); fetch it again") from error

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from flex_assist.errors import ModelError
 from flex_assist.files import write_atomically
-from flex_assist.models.architectures import FAMILIES, Layout
+from flex_assist.models.architectures import FAMILIES, MOST_BLOCKS, MOST_HEADS, Layout
 
 # ``model_type`` of a config to ``general.architecture``.
 ARCHITECTURES = {name: name for name in FAMILIES} | {"gemma3_text": "gemma3"}
@@ -25,7 +25,9 @@ FILE_TYPES = {
     GGMLQuantizationType.F16: gguf.LlamaFileType.MOSTLY_F16,
     GGMLQuantizationType.BF16: gguf.LlamaFileType.MOSTLY_BF16,
 }
-LARGEST_HALF = 65504.0
+LARGEST_HALF, LARGEST = 65504.0, float(np.finfo(np.float32).max)
+# What llama.cpp keeps as a signed number of 32 bits.
+MOST_WHOLE = (1 << 31) - 1
 # Key of a GGUF file, without the architecture's name, to the key of a config.
 WHOLE = {
     "block_count": "num_hidden_layers",
@@ -68,11 +70,11 @@ def layout_of(config: Mapping[str, Any]) -> Layout:
         ModelError: The family is not supported, or a figure is missing.
     """
     name = architecture_of(config)
-    heads = _whole(config, "num_attention_heads")
+    heads = _whole(config, "num_attention_heads", most=MOST_HEADS)
     return Layout(
         architecture=name,
-        blocks=_whole(config, "num_hidden_layers"),
-        heads=(heads, _whole(config, "num_key_value_heads", heads)),
+        blocks=_whole(config, "num_hidden_layers", most=MOST_BLOCKS),
+        heads=(heads, _whole(config, "num_key_value_heads", heads, most=MOST_HEADS)),
         reordered=FAMILIES[name].reordered,
         norm_offset=FAMILIES[name].norm_offset,
     )
@@ -159,7 +161,7 @@ def _checked(
     if values.shape != shape:
         raise ModelError(f"the weight {name!r} has shape {values.shape}, expected {shape}")
     largest = max(float(values.max(initial=0)), -float(values.min(initial=0)))
-    limit = LARGEST_HALF if kind == GGMLQuantizationType.F16 else float(np.finfo(np.float32).max)
+    limit = LARGEST_HALF if kind == GGMLQuantizationType.F16 else LARGEST
     # Not so for what is no number, either.
     if not largest <= limit:
         raise ModelError(
@@ -179,14 +181,14 @@ def _add(writer: gguf.GGUFWriter, key: str, value: int | float | str) -> None:
 
 
 def _rope(config: Mapping[str, Any]) -> dict[str, int | float | str]:
-    given = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    given = _table(config, "rope_parameters") or _table(config, "rope_scaling")
     # Where kinds of layers differ, gemma3's: its local base is the one llama.cpp assumes.
-    own = given.get("full_attention", given)
-    base = own.get("rope_theta", config.get("rope_theta", 10000.0))
-    found: dict[str, int | float | str] = {"rope.freq_base": float(base)}
+    own = _table(given, "full_attention") if "full_attention" in given else given
+    base = _real({"rope_theta": 10000.0, **config, **own}, "rope_theta")
+    found: dict[str, int | float | str] = {"rope.freq_base": base}
     kind = own.get("rope_type", own.get("type", "default"))
     if kind == "linear":
-        found |= {"rope.scaling.type": "linear", "rope.scaling.factor": float(own["factor"])}
+        found |= {"rope.scaling.type": "linear", "rope.scaling.factor": _real(own, "factor")}
     elif kind != "default":
         raise ModelError(
             f"models whose context is stretched by {kind!r} cannot be converted; take one without"
@@ -207,11 +209,15 @@ def _refuse(config: Mapping[str, Any]) -> None:
 def _refuse_other_gemma(config: Mapping[str, Any]) -> None:
     """llama.cpp takes these as given; the file has no place for them."""
     kinds = config.get("layer_types") or []
-    local = (config.get("rope_parameters") or {}).get("sliding_attention", {})
+    if not isinstance(kinds, list):
+        raise ModelError(
+            f"the model's config says layer_types = {kinds!r}; it is damaged: fetch it again"
+        )
+    local = _table(_table(config, "rope_parameters"), "sliding_attention")
     given = {
         "query_pre_attn_scalar": (config.get("query_pre_attn_scalar"), config.get("head_dim")),
         "layer_types": (
-            list(kinds),
+            kinds,
             [GEMMA_KINDS[bool((at + 1) % GEMMA_PATTERN)] for at in range(len(kinds))],
         ),
         "the base of local layers": (
@@ -226,16 +232,33 @@ def _refuse_other_gemma(config: Mapping[str, Any]) -> None:
             )
 
 
-def _whole(config: Mapping[str, Any], key: str, default: int | None = None) -> int:
+def _table(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = config.get(key) or {}
+    if not isinstance(value, dict):
+        raise ModelError(
+            f"the model's config says {key} = {value!r}; it is damaged: fetch it again"
+        )
+    return value
+
+
+def _whole(
+    config: Mapping[str, Any], key: str, default: int | None = None, most: int = MOST_WHOLE
+) -> int:
     value = config.get(key)
     value = default if value is None else value
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ModelError(f"the model's config says {key} = {value!r}; it is damaged")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise ModelError(
+            f"the model's config says {key} = {value!r}; it is damaged: fetch it again"
+        )
     return value
 
 
 def _real(config: Mapping[str, Any], key: str) -> float:
     value = config.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ModelError(f"the model's config says {key} = {value!r}; it is damaged")
+    real = isinstance(value, int | float) and not isinstance(value, bool)
+    # Not so for what is no number, either.
+    if value is None or not real or not -LARGEST <= value <= LARGEST:
+        raise ModelError(
+            f"the model's config says {key} = {value!r}; it is damaged: fetch it again"
+        )
     return float(value)

@@ -5,6 +5,7 @@ large ones better. llama.cpp's own tool writes the sums of squares as GGUF; so d
 programs can read ours and we theirs.
 """
 
+import math
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ def read_importance(path: Path) -> Importance:
         if not name.endswith(SUMS):
             continue
         count = tensors.get(name.removesuffix(SUMS) + COUNTS)
-        whole = count is not None and count.size == 1 and count.item() >= 1
+        whole = count is not None and count.size == 1 and 1 <= count.item() < math.inf
         if not whole or not np.isfinite(values).all() or (values < 0).any():
             raise ModelError(f"{str(path)!r} is damaged at {name!r}; adapt again")
         assert count is not None

@@ -4,7 +4,6 @@ A record says where the file is and what it was when it came. A file that is no 
 refused: adapters are made for exactly one base.
 """
 
-import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from flex_assist.errors import ConfigError, ModelError
 from flex_assist.files import write_json_atomically
 from flex_assist.locations import Locations, private_directory
 from flex_assist.models.digests import sha256
+from flex_assist.models.untrusted import read_table
 
 SCHEMA = 1
 RECORD, GGUF_FILE = "model.json", "model.gguf"
@@ -73,7 +73,7 @@ def read(name: str, locations: Locations) -> InstalledModel | None:
         return None
     place = folder(name, locations) / RECORD
     try:
-        values = json.loads(place.read_text("utf-8"))
+        values = read_table(place)
         if values.pop("schema") != SCHEMA:
             raise ValueError("it was written by another version of the product")
         return InstalledModel(path=Path(values.pop("path")), **values)
@@ -156,8 +156,11 @@ def add_file(path: Path, name: str, locations: Locations) -> InstalledModel:
     from flex_assist.models.gguf_file import architecture, field, open_gguf
 
     _check_free(name, locations)
+    # Before the path is followed: a link may lead in a circle.
+    reader = open_gguf(path)
+    if not reader.tensors:
+        raise ModelError(f"{str(path)!r} holds no weights; add the file of a whole model")
     real = path.resolve()
-    reader = open_gguf(real)
     kind = field(reader, "general.type", "model")
     if kind != "model":
         raise ModelError(f"{str(path)!r} is not a model but of the type {kind!r}; add its base")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from flex_assist.errors import ExportError
 from flex_assist.files import write_atomically
-from flex_assist.models.gguf_file import architecture, open_gguf, rows_of, shape_of
+from flex_assist.models.gguf_file import architecture, open_gguf, rows_of, shape_of, value_of
 
 F32, F16, Q8_0 = GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.Q8_0
 FLOATS = (F32, F16)
@@ -134,7 +134,7 @@ def _copy_metadata(
             continue
         kind = source.types[0]
         inner = source.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
-        writer.add_key_value(name, source.contents(), kind, sub_type=inner)
+        writer.add_key_value(name, value_of(source), kind, sub_type=inner)
     for name, value in changed.items():
         text = isinstance(value, str)
         kind = gguf.GGUFValueType.STRING if text else gguf.GGUFValueType.UINT32

@@ -4,7 +4,6 @@ Source: the format's description (github.com/huggingface/safetensors): 8 bytes l
 with type, shape and place of each tensor, then the values.
 """
 
-import json
 import math
 import mmap
 from collections.abc import Mapping
@@ -16,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flex_assist.errors import ModelError
+from flex_assist.models.untrusted import check_plain, read_table, table_of
 
 MOST_HEADER_BYTES = 100_000_000
-MOST_TENSORS = 1 << 16
+MOST_TENSORS, MOST_DIMENSIONS = 1 << 16, 4
 LENGTH_BYTES = 8
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 TYPES: Mapping[str, Any] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
@@ -55,9 +55,9 @@ def open_folder(folder: Path) -> dict[str, StoredTensor]:
     Raises:
         ModelError: There are none, one is damaged, or the index leads out of the folder.
     """
-    if (folder / INDEX).is_file():
+    if (folder / INDEX).exists():
         shards = _shards(folder / INDEX)
-    elif (folder / SINGLE).is_file():
+    elif (folder / SINGLE).exists():
         shards = {SINGLE}
     else:
         unsafe = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt"))
@@ -76,18 +76,20 @@ def open_file(path: Path) -> dict[str, StoredTensor]:
         ModelError: The file is missing or damaged.
     """
     try:
-        size = path.stat().st_size
+        size = check_plain(path)
         with path.open("rb") as file:
             length = int.from_bytes(file.read(LENGTH_BYTES), "little")
             if not 2 <= length <= min(MOST_HEADER_BYTES, size - LENGTH_BYTES):
                 raise ValueError(f"its header claims {length} bytes")
-            header = json.loads(file.read(length))
+            header = table_of(file.read(length))
         header.pop("__metadata__", None)
         if len(header) > MOST_TENSORS:
             raise ValueError(f"it names {len(header)} tensors")
         start = LENGTH_BYTES + length
-        return {name: _tensor(path, one, start, size) for name, one in header.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        tensors = {name: _tensor(path, one, start, size) for name, one in header.items()}
+        _refuse_overlaps(tensors)
+        return tensors
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"{str(path)!r} is missing, damaged or cut short ({error}); fetch it again"
         ) from error
@@ -114,7 +116,7 @@ def read_matrices(path: Path, most_bytes: int) -> dict[str, NDArray[np.float32]]
 
 def _shards(index: Path) -> set[str]:
     try:
-        names = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+        names = set(read_table(index)["weight_map"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{str(index)!r} cannot be read: {error!r}; fetch it again") from error
     for name in names:
@@ -124,11 +126,28 @@ def _shards(index: Path) -> set[str]:
 
 
 def _tensor(path: Path, record: dict[str, Any], offset: int, size: int) -> StoredTensor:
-    kind, shape = record["dtype"], tuple(int(length) for length in record["shape"])
+    kind, shape = record["dtype"], tuple(map(_whole, record["shape"]))
+    if len(shape) > MOST_DIMENSIONS:
+        raise ValueError(f"a tensor has {len(shape)} dimensions")
     if kind not in TYPES:
         raise ValueError(f"values of the type {kind!r}; F32, F16 and BF16 are read")
-    start, end = (int(at) for at in record["data_offsets"])
+    start, end = map(_whole, record["data_offsets"])
     length = math.prod(shape) * TYPES[kind].itemsize
     if min(shape, default=0) < 1 or start < 0 or end - start != length or offset + end > size:
         raise ValueError("a tensor leads out of the file")
     return StoredTensor(path=path, kind=kind, shape=shape, start=offset + start, length=length)
+
+
+def _whole(value: object) -> int:
+    if type(value) is not int:
+        raise ValueError(f"{value!r} is no whole number")
+    return value
+
+
+def _refuse_overlaps(tensors: Mapping[str, StoredTensor]) -> None:
+    """Many tensors over the same bytes would take more memory than the file's size allows."""
+    end = 0
+    for one in sorted(tensors.values(), key=lambda one: one.start):
+        if one.start < end:
+            raise ValueError("its tensors overlap")
+        end = one.start + one.length

@@ -128,7 +128,10 @@ def test_leaving_early_ends_the_processes(module: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_process_outlives_the_one_that_asks(module: str, end: signal.Signals) -> None:
+    # Whoever is started by a job in the background ignores Ctrl-C, unless told otherwise.
     program = (
+        "import signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from flex_assist.repository import workers\n"
         f"for found in workers.ask({module!r}, {{}}, ['a'] * 9 + ['sleep1'] * 999, 99):\n"
         "    print(found, flush=True)\n"

@@ -59,6 +59,21 @@ class Suggestion:
     adapter: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A query, and what is asked for it.
+
+    Attributes:
+        identity: Of the suggestion, and of its record.
+        root: The repository of the document.
+    """
+
+    identity: str
+    query: Query
+    root: Path | None
+    request: CompletionRequest
+
+
 class Session:
     """Documents, repositories, settings and running requests of one editor."""
 
@@ -136,32 +151,29 @@ class Session:
 
     async def suggest(self, query: Query) -> Suggestion | None:
         """A suggestion; None if a newer request or a change of the text took over."""
-        identity = self.history.new_identity()
-        root, path = self._place(query.document.uri)
-        completion = self._services.settings(root).completion
-        delay_s = 0.0 if query.invoked else completion.debounce_ms / 1000
+        asked = self._asked(query)
+        request, root = asked.request, asked.root
         region = at_cursor(
-            query.before, query.after, path=path, language_id=query.document.language_id
+            query.before, query.after, path=request.path, language_id=request.language_id
         )
         language = (region.outer or region).language
-        off = self._off(root, query.document.language_id, language.name if language else None)
+        off = self._off(root, request.language_id, language.name if language else None)
         if off is not None:
-            self._record(identity, query, "off", note=off)
-            return Suggestion(identity=identity, text="")
-        request, key = self._request(query), (query.document.uri, query.surface)
+            return self._nothing(asked, "off", off)
+        key = (query.document.uri, query.surface)
         if (known := self._recall(root, request)) is not None:
             # No waiting for more keys: it costs nothing.
             self._newest.stop(key)
-            return self._answered(identity, query, known)
+            return self._answered(asked, known)
         self._last = (root, request)
+        debounce_ms = self._services.settings(root).completion.debounce_ms
+        delay_s = 0.0 if query.invoked else debounce_ms / 1000
         if delay_s:
             self._services.prepare(root, request)
         try:
-            return await self._newest.run(
-                key, delay_s, lambda: self._answer(identity, query, root, request)
-            )
+            return await self._newest.run(key, delay_s, lambda: self._answer(asked))
         except Superseded:
-            self._record(identity, query, "superseded")
+            self._record(asked, "superseded")
             return None
 
     def _recall(self, root: Path | None, request: CompletionRequest) -> Completion | None:
@@ -171,62 +183,60 @@ class Session:
             # Who asks the model gets the error too, and tells it.
             return None
 
-    async def _answer(
-        self, identity: str, query: Query, root: Path | None, request: CompletionRequest
-    ) -> Suggestion:
-        timeout_s = self._services.settings(root).completion.timeout_s
+    async def _answer(self, asked: Asked) -> Suggestion:
+        timeout_s = self._services.settings(asked.root).completion.timeout_s
         try:
             # A model that is still loading is no reason to give up: the editor would not ask again.
             loading = self.board.current.state in ("starting", "loading")
             async with asyncio.timeout(None if loading else timeout_s):
-                completion = await (await self._services.get(root)).complete(request)
+                completion = await (await self._services.get(asked.root)).complete(asked.request)
         except TimeoutError:
-            self._record(identity, query, "failed", note=f"gave up after {timeout_s:g} s")
-            return Suggestion(identity=identity, text="")
+            return self._nothing(asked, "failed", f"gave up after {timeout_s:g} s")
         except Cancelled:
-            self._record(identity, query, "failed", note="the engine withdrew the request")
-            return Suggestion(identity=identity, text="")
+            return self._nothing(asked, "failed", "the engine withdrew the request")
         except FlexAssistError as error:
             self.board.error(str(error))
-            self._record(identity, query, "failed", note=str(error))
-            return Suggestion(identity=identity, text="")
+            return self._nothing(asked, "failed", str(error))
         except Exception as error:
             # The dispatch boundary: a fault of ours must not reach the editor with every key.
             logger.exception("a completion failed")
             self.board.error(f"a completion failed: {type(error).__name__}: see the server's log")
             # Its own words may hold the text of a document.
             note = f"a fault of ours, {type(error).__name__}: see the server's log"
-            self._record(identity, query, "failed", note=note)
-            return Suggestion(identity=identity, text="")
-        return self._answered(identity, query, completion)
+            return self._nothing(asked, "failed", note)
+        return self._answered(asked, completion)
 
-    def _answered(self, identity: str, query: Query, completion: Completion) -> Suggestion:
+    def _answered(self, asked: Asked, completion: Completion) -> Suggestion:
         self.board.ready(completion.language, completion.adapter, completion.reason)
         if completion.warning:
             self._report(completion.warning)
         outcome: Outcome = "shown" if completion.text.strip() else "nothing"
-        self._record(identity, query, outcome, completion)
+        self._record(asked, outcome, completion)
         text = completion.text if outcome == "shown" else ""
-        return Suggestion(identity=identity, text=text, adapter=completion.adapter)
+        return Suggestion(identity=asked.identity, text=text, adapter=completion.adapter)
+
+    def _nothing(self, asked: Asked, outcome: Outcome, note: str) -> Suggestion:
+        """Nothing to show, and why."""
+        self._record(asked, outcome, note=note)
+        return Suggestion(identity=asked.identity, text="")
 
     def _record(
-        self, identity: str, query: Query, outcome: Outcome,
-        completion: Completion | None = None, note: str = "",
-    ) -> None:  # fmt: skip
+        self, asked: Asked, outcome: Outcome, completion: Completion | None = None, note: str = ""
+    ) -> None:
+        query = asked.query
         line, character = query.position
-        root, _ = self._place(query.document.uri)
         self.history.add(
             Record(
-                identity=identity, uri=query.document.uri, line=line, character=character,
+                identity=asked.identity, uri=query.document.uri, line=line, character=character,
                 surface=query.surface, outcome=outcome, completion=completion, note=note,
-                asked_at=time.time(), request=self._request(query), root=root,
+                asked_at=time.time(), request=asked.request, root=asked.root,
             )
         )  # fmt: skip
 
-    def _request(self, query: Query) -> CompletionRequest:
+    def _asked(self, query: Query) -> Asked:
         root, path = self._place(query.document.uri)
         completion = self._services.settings(root).completion
-        return CompletionRequest(
+        request = CompletionRequest(
             before=query.before,
             after=query.after,
             path=path,
@@ -235,6 +245,8 @@ class Session:
             first_answer_ms=completion.first_answer_ms or None,
             edited=tuple(self._edited_elsewhere(query.document.uri, root)),
         )
+        identity = self.history.new_identity()
+        return Asked(identity=identity, query=query, root=root, request=request)
 
     def _edited_elsewhere(self, uri: str, root: Path | None) -> Iterator[EditedSpan]:
         """Spans edited last in other documents of the same repository."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flex_assist import config
-from flex_assist.adapters.manifest import LORA_GGUF, PEFT_WEIGHTS
 from flex_assist.cli.output import JSON_HELP, print_json, printable, say
 from flex_assist.cli.registries import registry_of
 from flex_assist.complete.root import root_of
@@ -89,6 +88,8 @@ def import_adapter(
     as_json: AsJson = False,
 ) -> None:
     """Take in an adapter; `adapters activate` lets it answer."""
+    from flex_assist.adapters.manifest import LORA_GGUF, PEFT_WEIGHTS
+
     registry = registry_of(repo)
     settings = config.load(locate(), root_of(repo, locate()))
     if not source.exists():

@@ -1,6 +1,5 @@
 """``flex-assist bench``: measure."""
 
-import asyncio
 import gzip
 import json
 import time
@@ -43,6 +42,8 @@ def completions(
     as_json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
 ) -> None:
     """Complete at given cursors and compare with what stood there."""
+    import asyncio
+
     if repo is not None and not repo.is_dir():
         raise ConfigError(f"{str(repo)!r} is not a folder; give the folder of a repository")
     if out is not None and not out.absolute().parent.is_dir():

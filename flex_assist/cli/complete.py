@@ -1,20 +1,20 @@
 """``flex-assist complete PATH:LINE:COLUMN``: the completion that an editor would get there."""
 
-import asyncio
 import re
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flex_assist import config, language
 from flex_assist.cli.output import JSON_HELP, print_json, say
-from flex_assist.complete import why
-from flex_assist.complete.request import Completion, CompletionRequest
 from flex_assist.complete.root import find_root
 from flex_assist.errors import ConfigError, DataError
 from flex_assist.locations import locate
+
+if TYPE_CHECKING:
+    from flex_assist.complete.request import Completion, CompletionRequest
 
 _FROM_ONE = re.compile(r"0*[1-9][0-9]{0,8}")
 
@@ -36,6 +36,11 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help=JSON_HELP)] = False,
 ) -> None:
     """Complete at a cursor and print what an editor would show."""
+    import asyncio
+
+    from flex_assist.complete import why
+    from flex_assist.complete.request import CompletionRequest
+
     path, line, column = parse_place(place)
     if language_name is not None and language_name not in language.BY_NAME:
         known = ", ".join(sorted(language.BY_NAME))
@@ -62,7 +67,7 @@ def command(
         say(completion.warning)
 
 
-def as_dict(completion: Completion) -> dict[str, object]:
+def as_dict(completion: "Completion") -> dict[str, object]:
     """A completion as the command line's contract has it."""
     return {
         "completion": completion.text,
@@ -125,7 +130,7 @@ def _decode(data: bytes, source: str) -> str:
         raise DataError(f"{source} is not UTF-8 text: convert it, or take another") from error
 
 
-async def _complete(request: CompletionRequest, path: Path) -> Completion:
+async def _complete(request: "CompletionRequest", path: Path) -> "Completion":
     from flex_assist.complete.region import at_cursor
     from flex_assist.complete.service import CompletionService
     from flex_assist.engine.choice import open_engine

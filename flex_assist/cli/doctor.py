@@ -14,7 +14,6 @@ from typing import Annotated
 import typer
 
 from flex_assist import __version__, config
-from flex_assist.cli import doctor_remote
 from flex_assist.cli.output import JSON_HELP, print_json, printable
 from flex_assist.errors import BusyError, FlexAssistError, how_to_install
 from flex_assist.locations import Locations, locate
@@ -93,6 +92,9 @@ def examine(locations: Locations, *, fix: bool = False) -> Iterator[Check]:
         advice="install git: ignore rules and history are then read as git does",
     )
     yield from _adapters(locations, fix)
+    # It loads what speaks to engines.
+    from flex_assist.cli import doctor_remote
+
     for name, found, fault in doctor_remote.servers(locations):
         yield Check(name=f"server of {name}", ok=not fault, found=found, advice=fault)
     yield from _socket(locations, fix)

@@ -1,6 +1,5 @@
 """``flex-assist engine``: the process that holds the model."""
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
@@ -49,6 +48,8 @@ def stop(as_json: AsJson = False) -> None:
 
 
 def _with_engine(call: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
+    import asyncio
+
     from flex_assist.engine.client import HostEngine
 
     async def run() -> Any:

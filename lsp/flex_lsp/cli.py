@@ -1,6 +1,5 @@
 """``flex-assist lsp``: the process around the server."""
 
-import asyncio
 import logging
 import sys
 from typing import Annotated
@@ -50,6 +49,8 @@ def run(*, tcp: str | None = None, debug: bool = False) -> int:
     first = greet(streams) if streams is not None else None
 
     # Imported after the editor has its answer: this takes longer than all before.
+    import asyncio
+
     from flex_assist.locations import locate
     from flex_lsp import transport
     from flex_lsp.server import FlexServer

@@ -1,6 +1,5 @@
 """``flex-assist adapters forget``. Light to import: models come when the command runs."""
 
-import asyncio
 import json
 import subprocess
 from collections.abc import Sequence
@@ -115,6 +114,8 @@ def _alike(gone: "Sequence[Document]", left: "Sequence[Document]") -> list[str]:
 
 def _bits(gone: "Sequence[Document]", root: Path, settings: Settings, locations: Locations) -> Bits:
     """Bits per byte of the forgotten text: for the base, and for what answers for its language."""
+    import asyncio
+
     from flex_assist.adapters.router import Router
     from flex_assist.engine.local import LocalEngine
     from flex_assist.engine.protocol import Weights

@@ -1,6 +1,5 @@
 """``flex-assist chat``."""
 
-import asyncio
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +22,8 @@ def command(
     ] = None,
 ) -> None:
     """Chat about a repository in the terminal. Everything stays on this machine."""
+    import asyncio
+
     try:
         from flex_tui.app import run
     except ModuleNotFoundError as error:

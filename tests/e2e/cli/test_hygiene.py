@@ -51,6 +51,12 @@ def test_nothing_heavy_is_loaded(code: str) -> None:
     assert loaded(code) == set()
 
 
+def test_the_commands_load_no_event_loop() -> None:
+    program = "import sys; from flex_assist.cli.main import build; build()"
+    check = "assert 'asyncio' not in sys.modules; assert 'ssl' not in sys.modules"
+    subprocess.run([sys.executable, "-c", f"{program}; {check}"], check=True)
+
+
 def test_the_check_itself_sees_what_is_loaded() -> None:
     assert loaded("import numpy") == {"numpy"}
 

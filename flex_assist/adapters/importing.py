@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,7 +32,7 @@ from flex_assist.errors import ConfigError, DataError, ExportError
 from flex_assist.files import digest
 from flex_assist.language import BY_NAME
 from flex_assist.models import merging
-from flex_assist.models.architectures import layout
+from flex_assist.models.architectures import Layout, layout
 from flex_assist.models.gguf_file import architecture, field, open_gguf, shape_of
 from flex_assist.models.importance import read_importance
 from flex_assist.models.lora_gguf import LoraModule, write_lora, write_updates
@@ -55,6 +55,41 @@ BEFORE, AFTER_A, AFTER_B = "base_model.model.", ".lora_A.weight", ".lora_B.weigh
 UNKNOWN_FORMS = ("use_dora", "use_rslora", "rank_pattern", "alpha_pattern", "modules_to_save")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Base:
+    """The base of what is taken in: opened and digested once, for it may be large.
+
+    Attributes:
+        shapes: Of its tensors, by name: (out, in).
+        vocabulary: How many tokens it knows.
+    """
+
+    path: Path
+    sha256: str
+    layout: Layout
+    shapes: Mapping[str, tuple[int, ...]]
+    vocabulary: int
+
+    @classmethod
+    def read(cls, path: Path) -> "_Base":
+        reader = open_gguf(path)
+        return cls(
+            path=path,
+            sha256=digest(path),
+            layout=layout(reader, architecture(reader)),
+            shapes={tensor.name: shape_of(tensor) for tensor in reader.tensors},
+            vocabulary=len(field(reader, gguf.Keys.Tokenizer.LIST, [])),
+        )
+
+    def check(self, source: Path, name: str, sha256: str) -> None:
+        """Refuse an adapter that says that it is of another base."""
+        if sha256 != self.sha256:
+            raise ExportError(
+                f"{str(source)!r} is an adapter of {name} with the sha256 {sha256[:16]}…, not of "
+                f"{str(self.path)!r}; give its base by --base"
+            )
+
+
 def import_folder(folder: Path, base: Path, registry: Registry) -> AdapterVersion:
     """Take in what ``adapters export --format peft`` wrote, as an inactive version.
 
@@ -72,17 +107,13 @@ def import_folder(folder: Path, base: Path, registry: Registry) -> AdapterVersio
             f"{found.name}/{found.version} is here already; remove it before: `flex-assist "
             f"adapters remove {found.name}/{found.version}`"
         )
-    if found.fim is not None:
-        vocabulary = len(field(open_gguf(base), gguf.Keys.Tokenizer.LIST, []))
-        if not all(0 <= token < vocabulary for token in asdict(found.fim).values()):
-            raise DataError(
-                f"{FILE_NAME!r} in {str(folder)!r} names infilling tokens that its base does not "
-                "know; export it again"
-            )
-    if digest(base) != found.base_sha256:
-        raise ExportError(
-            f"{str(folder)!r} is an adapter of {found.base_model} with the sha256 "
-            f"{found.base_sha256[:16]}…, not of {str(base)!r}; give its base by --base"
+    own = _Base.read(base)
+    own.check(folder, found.base_model, found.base_sha256)
+    tokens = asdict(found.fim).values() if found.fim else ()
+    if not all(0 <= token < own.vocabulary for token in tokens):
+        raise DataError(
+            f"{FILE_NAME!r} in {str(folder)!r} names infilling tokens that its base does not "
+            "know; export it again"
         )
     staged = registry.stage(found.name)
     try:
@@ -90,7 +121,7 @@ def import_folder(folder: Path, base: Path, registry: Registry) -> AdapterVersio
             if name == IMATRIX_GGUF and not os.path.lexists(folder / name):
                 continue
             _take(folder / name, staged / name, found.artefacts.get(name))
-        _write_gguf(staged, base, found)
+        _write_gguf(staged, own, found)
         return _publish(staged, found, base, registry)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
@@ -126,20 +157,21 @@ def import_gguf(
         DataError, ExportError, ModelError: See ``import_folder``.
     """
     _check_file(lora, MOST_BYTES[LORA_GGUF])
-    identity = identified(lora, base)
+    own = _Base.read(base)
+    identity = _identified(lora, own)
     chosen = _chosen(name, identity, lora)
     staged = registry.stage(chosen)
     try:
         given = staged / GIVEN
         _take(lora, given, None)
-        _rewrite(given, staged / LORA_GGUF, base, identity, lora)
+        _rewrite(given, staged / LORA_GGUF, own, identity, lora)
         given.unlink()
         found = Manifest(
             name=chosen,
             version=new_version(),
             languages=(chosen,),
             base_model=base_model,
-            base_sha256=digest(base),
+            base_sha256=own.sha256,
             fim=identity.fim if identity else None,
             verdict=IMPORTED,
             reason="",
@@ -150,7 +182,7 @@ def import_gguf(
 
 
 def _rewrite(
-    given: Path, target: Path, base: Path, identity: LoraIdentity | None, source: Path
+    given: Path, target: Path, base: _Base, identity: LoraIdentity | None, source: Path
 ) -> None:
     """The file anew, from its numbers alone: its metadata would go to native code.
 
@@ -160,14 +192,13 @@ def _rewrite(
     Raises:
         ExportError, ModelError: It is damaged, or of another model.
     """
-    known = {tensor.name: shape_of(tensor) for tensor in open_gguf(base).tensors}
-    of_base, own = architecture(open_gguf(base)), architecture(open_gguf(given))
+    own = architecture(open_gguf(given))
     updates = {name: (one.a, one.b) for name, one in stored_updates(given).items()}
-    fits = {name: known.get(name) == (b.shape[0], a.shape[1]) for name, (a, b) in updates.items()}
-    wrong = next((name for name, right in fits.items() if not right), None)
-    if wrong is not None or of_base != own:
+    shapes = {name: (b.shape[0], a.shape[1]) for name, (a, b) in updates.items()}
+    wrong = next((name for name, one in shapes.items() if base.shapes.get(name) != one), None)
+    if wrong is not None or own != base.layout.architecture:
         raise ExportError(
-            f"{str(source)!r} is an adapter of another model than {str(base)!r} "
+            f"{str(source)!r} is an adapter of another model than {str(base.path)!r} "
             f"({own if wrong is None else wrong!r} differs); give its base by --base"
         )
     odd = next((name for name in updates if not name.startswith("blk.")), None)
@@ -177,10 +208,10 @@ def _rewrite(
         )
     if not all(np.isfinite(part).all() for pair in updates.values() for part in pair):
         raise ExportError(f"{str(source)!r} holds values that are no numbers; export it again")
-    write_updates(target, of_base, updates, identity)
+    write_updates(target, own, updates, identity)
 
 
-def identified(lora: Path, base: Path) -> LoraIdentity | None:
+def _identified(lora: Path, base: _Base) -> LoraIdentity | None:
     """What a LoRA file says of itself; None where it is of another make and says nothing.
 
     Raises:
@@ -193,13 +224,9 @@ def identified(lora: Path, base: Path) -> LoraIdentity | None:
             f"{str(lora)!r} is a model and no LoRA adapter; of an export, give adapter.gguf or the "
             "whole folder; a merged model is used by `flex-assist models add`"
         )
-    vocabulary = len(field(open_gguf(base), gguf.Keys.Tokenizer.LIST, []))
-    found = lora_identity(reader, vocabulary)
-    if found is not None and found.base_sha256 != digest(base):
-        raise ExportError(
-            f"{str(lora)!r} is an adapter of {found.base_name} with the sha256 "
-            f"{found.base_sha256[:16]}…, not of {str(base)!r}; give its base by --base"
-        )
+    found = lora_identity(reader, base.vocabulary)
+    if found is not None:
+        base.check(lora, found.base_name, found.base_sha256)
     return found
 
 
@@ -251,7 +278,7 @@ def _publish(staged: Path, found: Manifest, base: Path, registry: Registry) -> A
     return registry.publish(found.name, staged, found.version)
 
 
-def _write_gguf(staged: Path, base: Path, found: Manifest) -> None:
+def _write_gguf(staged: Path, base: _Base, found: Manifest) -> None:
     """The LoRA GGUF from PEFT's files."""
     identity = LoraIdentity(
         base_name=found.base_model,
@@ -261,9 +288,6 @@ def _write_gguf(staged: Path, base: Path, found: Manifest) -> None:
     )
     scale, rank = _scale(staged / PEFT_CONFIG)
     tensors = read_matrices(staged / PEFT_WEIGHTS, MOST_BYTES[PEFT_WEIGHTS])
-    reader = open_gguf(base)
-    plan = layout(reader, architecture(reader))
-    shapes = {tensor.name: shape_of(tensor) for tensor in reader.tensors}
     modules = {}
     for name, a in tensors.items():
         module = name.removeprefix(BEFORE).removesuffix(AFTER_A)
@@ -272,13 +296,13 @@ def _write_gguf(staged: Path, base: Path, found: Manifest) -> None:
         if name.endswith(AFTER_B):
             continue
         b = tensors.get(f"{BEFORE}{module}{AFTER_B}")
-        wanted = shapes.get(f"{plan.gguf_name(module)}.weight")
+        wanted = base.shapes.get(f"{base.layout.gguf_name(module)}.weight")
         if b is None or a.shape[0] != rank or wanted != (b.shape[0], a.shape[1]):
             raise ExportError(f"{name!r} does not fit the base, whose shape there is {wanted}")
         modules[module] = LoraModule(module=module, a=a, b=b, scale=scale)
     if len(tensors) != 2 * len(modules):
         raise ExportError("the adapter has a B without its A; export it again")
-    write_lora(base, staged / LORA_GGUF, modules, identity)
+    write_lora(base.path, staged / LORA_GGUF, modules, identity)
 
 
 def _scale(path: Path) -> tuple[float, int]:

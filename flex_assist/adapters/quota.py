@@ -34,6 +34,18 @@ def enforce(registry: Registry, most_mb: int, keep: Key) -> tuple[list[Key], int
     return removed, -(-total // BYTES_PER_MB)
 
 
+def tidy(registry: Registry, most_mb: int, keep: Key) -> list[str]:
+    """``enforce``, and sentences for people: what went, and where it was not enough."""
+    removed, left_mb = enforce(registry, most_mb, keep)
+    told = []
+    if removed:
+        gone = ", ".join("/".join(key) for key in removed)
+        told.append(f"removed to stay within storage.adapters_mb = {most_mb}: {gone}")
+    if left_mb > most_mb:
+        told.append(f"the adapters that are needed take {left_mb} MB, more than {most_mb} MB")
+    return told
+
+
 def _needed(registry: Registry) -> set[Key]:
     """The versions that pointers name, and those that they began with."""
     found = set()

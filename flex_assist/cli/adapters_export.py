@@ -88,10 +88,12 @@ def import_adapter(
     as_json: AsJson = False,
 ) -> None:
     """Take in an adapter; `adapters activate` lets it answer."""
+    from flex_assist.adapters import quota
     from flex_assist.adapters.manifest import LORA_GGUF, PEFT_WEIGHTS
 
     registry = registry_of(repo)
-    settings = config.load(locate(), root_of(repo, locate()))
+    root = root_of(repo, locate())
+    settings = config.load(locate(), root)
     if not source.exists():
         raise ConfigError(f"there is no file or folder {str(source)!r}; check the path")
     say(f"checking {printable(str(source))}, and merging it with its base")
@@ -99,10 +101,13 @@ def import_adapter(
     alone = source / LORA_GGUF
     if source.is_dir() and alone.is_file() and not (source / PEFT_WEIGHTS).exists():
         source = alone
-    with exclusive(registry.lock_file, what=f"the repository {str(root_of(repo, locate()))!r}"):
+    with exclusive(registry.lock_file, what=f"the repository {str(root)!r}"):
         made = _taken_in(source, name, base, settings.model.base, registry)
     manifest = made.manifest
-    _keep_within(registry, made, settings.storage.adapters_mb)
+    for note in quota.tidy(
+        registry, settings.storage.adapters_mb, (manifest.name, manifest.version)
+    ):
+        say(note)
     if as_json:
         print_json({"name": manifest.name, "version": manifest.version, "folder": str(made.folder)})
         return
@@ -122,17 +127,6 @@ def _taken_in(
         return import_folder(source, store.find(wanted).path, registry)
     model = store.find(base or usual)
     return import_gguf(source, name, model.path, model.name, registry)
-
-
-def _keep_within(registry: "Registry", made: "AdapterVersion", most_mb: int) -> None:
-    """Remove what nobody needs where the adapters take too much space; say what went."""
-    from flex_assist.adapters import quota
-
-    removed, left_mb = quota.enforce(registry, most_mb, (made.manifest.name, made.manifest.version))
-    for name, version in removed:
-        say(f"removed {name}/{version}, to stay within storage.adapters_mb = {most_mb}")
-    if left_mb > most_mb:
-        say(f"the adapters that are needed take {left_mb} MB, more than {most_mb} MB")
 
 
 @contextlib.contextmanager

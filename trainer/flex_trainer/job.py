@@ -278,13 +278,7 @@ class AdapterJob:
         """Keep the repository's adapters within their disk space, and say what went."""
         shop, name = self._shop, self._task.name
         most_mb = shop.settings.storage.adapters_mb
-        removed, left_mb = quota.enforce(shop.registry, most_mb, (name, version))
-        if removed:
-            gone = ", ".join("/".join(key) for key in removed)
-            note = f"removed to stay within storage.adapters_mb = {most_mb}: {gone}"
-            shop.listen(Event(phase="promote", language=name, note=note))
-        if left_mb > most_mb:
-            note = f"the adapters that are needed take {left_mb} MB, more than {most_mb} MB"
+        for note in quota.tidy(shop.registry, most_mb, (name, version)):
             shop.listen(Event(phase="promote", language=name, note=note))
 
     def _describe(self, staged: Path, manifest: Manifest, examples: Examples) -> None:

@@ -19,6 +19,7 @@ from flex_assist.complete.request import Completion, CompletionRequest
 from flex_assist.complete.service import CompletionService
 from flex_assist.config import EngineSettings, Settings
 from flex_assist.engine.client import HostEngine
+from flex_assist.engine.prefix import shared
 from flex_assist.engine.protocol import Finished, GenerateRequest, Piece
 from flex_assist.errors import EngineError
 from flex_assist.locations import Locations
@@ -99,7 +100,8 @@ class CountedEngine(HostEngine):
                             calls.answered(started_s)
                     yield item
         except BaseException as end:
-            calls.prompt_tokens += len(request.tokens) - _longest_common(request.tokens, earlier)
+            begun = max((shared(request.tokens, one) for one in earlier), default=0)
+            calls.prompt_tokens += len(request.tokens) - begun
             calls.completion_tokens += pieces
             # Closed by who has read enough; given up by who no longer wants it.
             if not isinstance(end, GeneratorExit):
@@ -125,7 +127,7 @@ class CountedService(CompletionService):
             found = await super().complete(request)
         finally:
             question.open = False
-        if getattr(found, "source", "model") == "model":
+        if found.source == "model":
             question.by_model = True
             self._counted.calls.answered(started_s)
         return found
@@ -245,12 +247,3 @@ class Ours:
 
     def _uri(self, buffer: Buffer) -> str:
         return (self._root / buffer.file.path).as_uri()
-
-
-def _longest_common(tokens: tuple[int, ...], earlier: tuple[tuple[int, ...], ...]) -> int:
-    found = 0
-    for one in earlier:
-        # Most differ early, or only at the end.
-        while found < len(one) and tokens[: found + 1] == one[: found + 1]:
-            found += 1
-    return found

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, Final
 
-from flex_assist.errors import EngineError
+from flex_assist.errors import EngineError, MissingExtraError
 from flex_assist.processes import own_command
 
 BATCH_TOKENS: Final = 1024
@@ -27,11 +27,9 @@ ANSWER_TIMEOUT_S: Final = 120.0
 
 
 def check_installed() -> None:
-    """Raises EngineError, with the command to install it, where the server is missing."""
+    """Raises MissingExtraError, with the command to install it, where the server is missing."""
     if find_spec("xllamacpp") is None:
-        raise EngineError(
-            "llama.cpp's server is not installed; pip install 'flex-assist[peers]', or xllamacpp"
-        )
+        raise MissingExtraError("the comparison with llama.cpp's server", "peers")
 
 
 class LlamaServer:

@@ -33,7 +33,7 @@ class Flight:
         self._grace_s = grace_s
         self._waiting = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._task = asyncio.ensure_future(_run(work, self))
+        self._task = asyncio.ensure_future(work(self))
         self._task.add_done_callback(_read_exception)
 
     async def join(self) -> Completion:
@@ -91,10 +91,6 @@ class Flight:
         if not self._waiting and not self._task.done():
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._grace_s, self.give_up)
-
-
-async def _run(work: Callable[[Flight], Awaitable[Completion]], flight: Flight) -> Completion:
-    return await work(flight)
 
 
 def _read_exception(task: "asyncio.Future[Completion]") -> None:

@@ -32,7 +32,7 @@ class Prompter:
         settings = fitted(self._settings.prompt, room)
         language, path, around = question.language, question.path, question.around
         chunks = await self._context.chunks(
-            around.before, around.after, path, language, question.edited
+            around.before, around.after, path, language, question.request.edited
         )
         reach = max(settings.prefix_tokens, settings.suffix_tokens) * MAX_BYTES_PER_TOKEN
         before, after = without_secrets(around.before, around.after, reach)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 from flex_assist.adapters.router import Route
 from flex_assist.complete.cache import Place
-from flex_assist.complete.edits import EditedSpan
 from flex_assist.complete.request import CompletionRequest
 from flex_assist.complete.surroundings import Surroundings, several_lines
 from flex_assist.complete.trim import finished_early
@@ -36,8 +35,6 @@ class Question:
         crlf: Whether the document has Windows' line ends.
         place: Where its answer is kept; None where the files that answer cannot be looked at.
         started: When the request came, by ``time.perf_counter``.
-        first_answer_ms: From then on the beginning of an answer is enough; None waits for its end.
-        edited: Spans that were edited in other files, the newest first.
     """
 
     request: CompletionRequest
@@ -50,8 +47,6 @@ class Question:
     crlf: bool
     place: Place | None
     started: float
-    first_answer_ms: float | None = None
-    edited: tuple[EditedSpan, ...] = ()
 
     @property
     def several(self) -> bool:
@@ -70,13 +65,12 @@ class Question:
 
     def is_due(self, text: str) -> bool:
         """Whether ``text`` must do for now."""
-        if self.first_answer_ms is None or not self.beginning(text):
-            return False
-        return self._passed_ms() >= self.first_answer_ms
+        due_ms = self.request.first_answer_ms
+        return due_ms is not None and bool(self.beginning(text)) and self._passed_ms() >= due_ms
 
     def is_long(self, text: str) -> bool:
         """Whether an answer that was shown in part is not worth more computing."""
-        most_ms = (self.first_answer_ms or 0) * WRITTEN_ON
+        most_ms = (self.request.first_answer_ms or 0) * WRITTEN_ON
         return bool(self.beginning(text)) and self._passed_ms() >= most_ms
 
     def _passed_ms(self) -> float:

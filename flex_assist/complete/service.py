@@ -174,8 +174,6 @@ class CompletionService:
             crlf=has_windows_line_ends(request.before, request.after),
             place=place,
             started=started,
-            first_answer_ms=request.first_answer_ms,
-            edited=request.edited,
         )
 
     def _recall(self, question: Question) -> Completion | None:

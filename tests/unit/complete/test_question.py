@@ -86,17 +86,21 @@ def test_a_beginning_has_whole_lines_or_words(before: str, text: str, beginning:
     assert at(before, fim=True).beginning(text) == beginning
 
 
+def due_after(question: Question, first_answer_ms: float | None) -> Question:
+    return replace(question, request=replace(question.request, first_answer_ms=first_answer_ms))
+
+
 def test_a_beginning_is_due_after_its_time() -> None:
-    question = replace(at("    ", fim=True), started=time.perf_counter(), first_answer_ms=60_000)
+    question = replace(due_after(at("    ", fim=True), 60_000), started=time.perf_counter())
     assert not question.is_due("x = f(1)\n")
     late = replace(question, started=time.perf_counter() - 61)
     assert late.is_due("x = f(1)\n")
     assert not late.is_due("x")
-    assert not replace(late, first_answer_ms=None).is_due("x = f(1)\n")
+    assert not due_after(late, None).is_due("x = f(1)\n")
 
 
 def test_the_rest_is_not_written_for_ever() -> None:
-    question = replace(at("    ", fim=True), started=time.perf_counter() - 2, first_answer_ms=400)
+    question = replace(due_after(at("    ", fim=True), 400), started=time.perf_counter() - 2)
     assert question.is_long("x = f(1)\n")
     assert not question.is_long("x")
-    assert not replace(question, first_answer_ms=600).is_long("x = f(1)\n")
+    assert not due_after(question, 600).is_long("x = f(1)\n")

@@ -152,7 +152,7 @@ def _described(name: str, locations: Locations) -> dict[str, Any]:
     except FlexAssistError as error:
         status = str(error)
     # Of one's own file only it can tell.
-    own = _inspected(path) if entry is None and path else None
+    known = entry or (_inspected(path) if path else None)
     return {
         "name": name,
         "label": entry.label if entry else name,
@@ -162,9 +162,9 @@ def _described(name: str, locations: Locations) -> dict[str, Any]:
         "status": status,
         "source": model.source if model else _source(entry),
         "sha256": model.sha256 if model else None,
-        **_sizes(entry.shape if entry else (own.shape if own else None), model),
-        "fim": entry.fim if entry else (own.fim if own else None),
-        "chat": entry.chat if entry else (own.chat if own else None),
+        **_sizes(known.shape if known else None, model),
+        "fim": known.fim if known else None,
+        "chat": known.chat if known else None,
         "training_weights": "the GGUF file, dequantized",
     }
 

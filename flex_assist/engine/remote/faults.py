@@ -7,6 +7,9 @@ EngineError
 
 from flex_assist.errors import EngineError
 
+# Of HTTP.
+KEY_REFUSED = frozenset({401, 403})
+
 
 class RemoteFault(EngineError):
     """A server did not answer, or not as it should.
@@ -21,6 +24,11 @@ class RemoteFault(EngineError):
         super().__init__(message)
         self.again = again
         self.after_s = after_s
+
+
+def key_refused(host: str, status: int) -> RemoteFault:
+    """The fault of a server that does not take the API key."""
+    return RemoteFault(f"{host} refuses the API key ({status}); check api_key_env or _file")
 
 
 class Misfit(RemoteFault):

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, Final, Literal
 
 from flex_assist.engine.protocol import Weights
-from flex_assist.engine.remote.faults import Misfit, RemoteFault
+from flex_assist.engine.remote.faults import KEY_REFUSED, Misfit, RemoteFault, key_refused
 from flex_assist.engine.remote.transport import Transport, shown
 from flex_assist.language import BY_NAME
 from flex_assist.remote_settings import RemoteSettings
@@ -64,8 +64,8 @@ async def look(transport: Transport, host: str) -> Server:
         RemoteFault: It does not say.
     """
     status, found = await transport.fetch(transport.address("/models"))
-    if status in (401, 403):
-        raise RemoteFault(f"{host} refuses the API key ({status}); check api_key_env or _file")
+    if status in KEY_REFUSED:
+        raise key_refused(host, status)
     records = found.get("data") if isinstance(found, dict) else None
     if status != 200 or not isinstance(records, list):
         raise RemoteFault(

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import httpx2
 
-from flex_assist.engine.remote.faults import RemoteFault
+from flex_assist.engine.remote.faults import KEY_REFUSED, RemoteFault, key_refused
 from flex_assist.engine.remote.key import api_key
 from flex_assist.errors import ConfigError
 from flex_assist.remote_settings import RemoteSettings
@@ -142,10 +142,10 @@ class Transport:
             said = _complaint(json.loads(await _start_of(response)))
         except (ValueError, RecursionError, httpx2.HTTPError):
             said = ""
-        if status in (401, 403):
+        if status in KEY_REFUSED:
             # The key may have been replaced since: read it again next time.
             await self.close()
-            return RemoteFault(f"{host} refuses the API key ({status}); check api_key_env or _file")
+            return key_refused(host, status)
         text = f"{host} answers {status}" + (f": {said}" if said else "")
         return RemoteFault(text, again=status in _BUSY, after_s=_after(response))
 

@@ -17,6 +17,21 @@ _LEAST_ENTRY_BYTES = 13
 _LEAST_TENSOR_BYTES = 24
 
 
+# A file as it was when it was looked at: real path, time of change, size.
+FileState = tuple[Path, int, int]
+
+
+def file_state(path: Path, what: str) -> FileState:
+    """What tells a GGUF file from others, and from what it was before; checked as ``check_gguf``.
+
+    Raises:
+        ModelError: See there.
+    """
+    real = check_gguf(path, what)
+    status = real.stat()
+    return real, status.st_mtime_ns, status.st_size
+
+
 def check_gguf(path: Path, what: str) -> Path:
     """The real path of ``path``, if it looks like a whole GGUF file.
 

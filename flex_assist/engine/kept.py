@@ -7,19 +7,17 @@ holds is copied out (some milliseconds for a thousand tokens) and brought back l
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flex_assist.engine.gguf_header import FileState
 from flex_assist.engine.prefix import shared
 
 if TYPE_CHECKING:
     from flex_assist.engine.context import Context
 
-# A file as it was when it was read: path, time of change, size.
-FileState = tuple[Path, int, int]
 # A model, and the adapters over it.
 WeightsState = tuple[FileState, tuple[FileState, ...]]
 # Fewer tokens are computed again sooner than they are copied.

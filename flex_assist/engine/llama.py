@@ -17,7 +17,7 @@ import llama_cpp
 import llama_cpp.llama_cpp as native
 from llama_cpp import _ggml
 
-from flex_assist.engine.gguf_header import check_gguf
+from flex_assist.engine.gguf_header import FileState, check_gguf, file_state
 from flex_assist.engine.protocol import ModelFacts
 from flex_assist.errors import EngineError, ModelError
 
@@ -87,7 +87,7 @@ class Model:
         self.vocab_only = vocab_only
         self._handle = handle
         self._vocabulary = native.llama_model_get_vocab(handle)
-        self._adapters: dict[tuple[Path, int, int], Adapter] = {}
+        self._adapters: dict[FileState, Adapter] = {}
         self.vocabulary_size: int = native.llama_vocab_n_tokens(self._vocabulary)
 
     @classmethod
@@ -201,9 +201,8 @@ class Model:
         Raises:
             ModelError: The file is missing, damaged, or made for another model.
         """
-        real = check_gguf(path, "adapter")
-        status = real.stat()
-        key = (real, status.st_mtime_ns, status.st_size)
+        key = file_state(path, "adapter")
+        real = key[0]
         if key not in self._adapters:
             _last.lines.clear()
             handle = native.llama_adapter_lora_init(self.handle, os.fsencode(real))

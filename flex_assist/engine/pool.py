@@ -17,10 +17,10 @@ from flex_assist.config import EngineSettings
 from flex_assist.engine import devices, form, generation
 from flex_assist.engine.context import Context
 from flex_assist.engine.form import Decision, Room, Speed
-from flex_assist.engine.gguf_header import check_gguf
+from flex_assist.engine.gguf_header import FileState, file_state
 from flex_assist.engine.healing import Vocabulary
 from flex_assist.engine.interrupt import Interrupt
-from flex_assist.engine.kept import FileState, KeptPrefixes
+from flex_assist.engine.kept import KeptPrefixes
 from flex_assist.engine.kept_files import MOST_FILES, KeptFiles
 from flex_assist.engine.llama import LIBRARY, Model
 from flex_assist.engine.protocol import Finished, Form, GenerateRequest, Piece, Priority, Weights
@@ -177,10 +177,10 @@ class Pool:
         """A context for one job. Who gives way is between two steps: its context is whole."""
         lease = lease or _Lease()
         merged = weights.merged if chosen == "merged" else None
-        base = _state(merged or weights.model, "model")
+        base = file_state(merged or weights.model, "model")
         adapters: tuple[FileState, ...] = ()
         if merged is None:
-            adapters = tuple(_state(adapter, "adapter") for adapter in weights.adapters)
+            adapters = tuple(file_state(adapter, "adapter") for adapter in weights.adapters)
         key = (base, adapters, role)
         if (holder := self._leased.get(key)) is not None:
             assert holder.interrupt is not None, "two jobs in one context"
@@ -205,7 +205,7 @@ class Pool:
         try:
             decision = self._decided(weights)
             if decision.form == "merged":
-                self._load(_state(weights.merged, "model"), merged=True)
+                self._load(file_state(weights.merged, "model"), merged=True)
         except ModelError as error:
             if not weights.adapters:
                 raise
@@ -227,14 +227,14 @@ class Pool:
         """Under which speeds are kept: an adapter that was replaced is measured anew."""
         assert weights.merged is not None
         files = (weights.model, *weights.adapters, weights.merged)
-        states = [_state(path, "model") for path in files]
+        states = [file_state(path, "model") for path in files]
         threads = self._settings.threads or available_threads()
         return key_of(states, threads, self._settings.gpu_layers, LIBRARY)
 
     def _room(self, weights: Weights) -> Room:
         """Memory for the merged file of ``weights`` beside those of other adapters."""
         assert weights.merged is not None
-        merged = _state(weights.merged, "model")
+        merged = file_state(weights.merged, "model")
         loaded = {state: one for state, one in self._models.items() if one.merged}
         used = sum(state[2] for state in loaded if state != merged)
         limit = self._settings.memory_mb * 1e6
@@ -333,9 +333,3 @@ def available_threads() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _state(path: Path, what: str) -> FileState:
-    real = check_gguf(path, what)
-    status = real.stat()
-    return real, status.st_mtime_ns, status.st_size

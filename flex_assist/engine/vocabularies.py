@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from flex_assist.engine.gguf_header import check_gguf
+from flex_assist.engine.gguf_header import FileState, file_state
 from flex_assist.engine.protocol import ModelFacts, TextPiece
 from flex_assist.errors import EngineError
 
@@ -20,8 +20,8 @@ class Vocabularies:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._models: dict[tuple[Path, int, int], Model] = {}
-        self._facts: dict[tuple[Path, int, int], ModelFacts] = {}
+        self._models: dict[FileState, Model] = {}
+        self._facts: dict[FileState, ModelFacts] = {}
 
     def facts(self, path: Path) -> ModelFacts:
         """Facts of a model file."""
@@ -58,14 +58,12 @@ class Vocabularies:
             self._models.clear()
             self._facts.clear()
 
-    def _model(self, path: Path) -> "tuple[tuple[Path, int, int], Model]":
+    def _model(self, path: Path) -> "tuple[FileState, Model]":
         # Not before a model is asked for: loading llama.cpp takes a while.
         from flex_assist.engine.llama import Model
 
-        real = check_gguf(path, "model")
-        status = real.stat()
-        key = (real, status.st_mtime_ns, status.st_size)
-        model = self._models.pop(key, None) or Model.load(real, vocab_only=True)
+        key = file_state(path, "model")
+        model = self._models.pop(key, None) or Model.load(key[0], vocab_only=True)
         self._models[key] = model
         while len(self._models) > VOCABULARIES:
             oldest = next(iter(self._models))

@@ -130,8 +130,9 @@ def one_layer_base(cut_starter: Callable[[int], Path]) -> Path:
 @pytest.fixture(scope="session")
 def make_adapter(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Writes a LoRA GGUF file for the starter model: random numbers, or none with ``size=0``."""
-    import gguf
     import numpy as np
+
+    from flex_assist.models.lora_gguf import write_updates
 
     folder = tmp_path_factory.mktemp("adapters")
 
@@ -140,19 +141,12 @@ def make_adapter(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
     ) -> Path:
         random = np.random.default_rng(seed)
         path = folder / f"{name}.gguf"
-        writer = gguf.GGUFWriter(path, "llama")
-        writer.add_type("adapter")
-        writer.add_string("adapter.type", "lora")
-        writer.add_float32("adapter.lora.alpha", float(RANK))
+        updates = {}
         for layer in range(layers):
             a = random.normal(size=(RANK, width)).astype(np.float32) / width**0.5
-            b = random.normal(size=(width, RANK)).astype(np.float32) * size
-            writer.add_tensor(f"blk.{layer}.attn_q.weight.lora_a", a)
-            writer.add_tensor(f"blk.{layer}.attn_q.weight.lora_b", b)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
+            b = random.normal(size=(width, RANK)).astype(np.float32) * np.float32(size)
+            updates[f"blk.{layer}.attn_q.weight"] = (a, b)
+        write_updates(path, "llama", updates, None)
         return path
 
     return make

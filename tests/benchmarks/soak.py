@@ -22,7 +22,6 @@ from typing import Any, Final
 
 import bars
 import psutil
-import random_adapter
 import replay
 
 from flex_assist.config import EngineSettings
@@ -31,6 +30,7 @@ from flex_assist.engine.protocol import Finished, GenerateRequest, Priority, Tex
 from flex_assist.errors import FlexAssistError
 from flex_assist.locations import Locations, below, locate
 from flex_assist.models import store
+from flex_lsp.bench.switch import write_adapter
 
 BASE: Final = "smollm2-135m"
 LANGUAGES: Final = ("python", "typescript", "lua")
@@ -42,6 +42,9 @@ ANSWER_TOKENS, CHAT_TOKENS = 5, 24
 CANCELLED, JUMPS, CHANGES, CHATS = 0.2, 0.03, 0.04, 0.01
 LONGEST_BEFORE_CANCEL_S = 0.06
 WARM_SHARE = 0.1
+# Of the adapters, of random numbers: enough to change what is said, and not so much that nothing
+# else is left of the model.
+RANK, UPDATE_SIZE = 4, 0.1
 
 
 @dataclasses.dataclass(slots=True)
@@ -137,8 +140,10 @@ async def drive(arguments: argparse.Namespace, home: Path) -> dict[str, Any]:
     locations = below(home)
     engine = HostEngine(locations, EngineSettings(threads=THREADS, context_tokens=CONTEXT_TOKENS))
     model = store.serving_path(BASE, locate())
-    made = {name: random_adapter.write(home / f"{name}.gguf", at, model)
-            for at, name in enumerate(LANGUAGES)}  # fmt: skip
+    made = {
+        name: write_adapter(model, home / f"{name}.gguf", at, rank=RANK, size=UPDATE_SIZE)
+        for at, name in enumerate(LANGUAGES)
+    }
     files = []
     for language, text in sources()[:FILES]:
         (tokens,) = await engine.tokenize(model, [TextPiece(text=text[:20000])])

@@ -50,12 +50,13 @@ async def check_merged(
     exported["agreement"] = None
     if not merged.is_file():
         return
-    encoded = (encode(text) for text in held_out)
-    windows = list(itertools.islice((ids for ids in encoded if _is_long(ids)), WINDOWS))
-    exported["agreement"] = await agreement(
-        engine, Weights(model=served, adapters=(lora,)), Weights(model=merged), windows
+    found = exported["agreement"] = await agreement(
+        engine,
+        Weights(model=served, adapters=(lora,)),
+        Weights(model=merged),
+        (encode(text) for text in held_out),
     )
-    if not windows:
+    if not found["windows"]:
         merged.unlink()
         exported["forms"][MERGED_GGUF] |= {
             "kept": False,
@@ -63,18 +64,14 @@ async def check_merged(
         }
 
 
-def _is_long(ids: Sequence[int]) -> bool:
-    return len(ids) > PROMPT_TOKENS
-
-
 async def agreement(
-    engine: LocalEngine, base: Weights, merged: Weights, held_out: Sequence[Sequence[int]]
+    engine: LocalEngine, base: Weights, merged: Weights, held_out: Iterable[Sequence[int]]
 ) -> dict[str, Any]:
     """Compare the two on code that was not trained on.
 
     Args:
         base: The base as it is served, with the adapter over it.
-        held_out: Token ids of texts; the beginning of some is used.
+        held_out: Token ids of texts; the beginnings of the first that are long enough are used.
 
     Returns:
         For the manifest: nats a token of each, and how many greedy tokens are the same.
@@ -83,7 +80,8 @@ async def agreement(
         ExportError: They take the same text for other tokens, or are too far apart.
     """
     await _check_tokens(engine, base.model, merged.model)
-    windows = [tuple(ids[:WINDOW_TOKENS]) for ids in held_out if _is_long(ids)][:WINDOWS]
+    starts = (tuple(ids[:WINDOW_TOKENS]) for ids in held_out if len(ids) > PROMPT_TOKENS)
+    windows = list(itertools.islice(starts, WINDOWS))
     if not windows:
         return {"windows": 0}
     losses = [

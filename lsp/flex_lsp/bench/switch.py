@@ -8,8 +8,8 @@ import numpy as np
 
 from flex_assist.engine.client import HostEngine
 from flex_assist.engine.protocol import GenerateRequest, Weights
-from flex_assist.models.gguf_file import open_gguf, shape_of
-from flex_assist.models.lora_gguf import LoraModule, write_lora
+from flex_assist.models.gguf_file import architecture, open_gguf, shape_of
+from flex_assist.models.lora_gguf import write_updates
 from flex_lsp.bench.calls import percentile
 
 PROMPT_TOKENS, ANSWER_TOKENS, PAIRS = 256, 1, 60
@@ -21,24 +21,23 @@ def write_adapters(model: Path, folder: Path) -> list[Path]:
 
     What a switch costs does not depend on what they say.
     """
-    shapes = {one.name: shape_of(one) for one in open_gguf(model).tensors}
-    found = []
-    for seed in range(2):
-        random = np.random.default_rng(seed)
-        modules = {}
-        for name in (one for one in shapes if one.endswith("attn_q.weight")):
-            rows, columns = shapes[name]
-            module = f"model.layers.{name.split('.')[1]}.self_attn.q_proj"
-            modules[module] = LoraModule(
-                module=module,
-                a=random.normal(size=(RANK, columns)).astype(np.float32) / columns**0.5,
-                b=random.normal(size=(rows, RANK)).astype(np.float32) * np.float32(0.01),
-                scale=1.0,
-            )
-        path = folder / f"switch-{seed}.gguf"
-        write_lora(model, path, modules)
-        found.append(path)
-    return found
+    return [write_adapter(model, folder / f"switch-{seed}.gguf", seed) for seed in range(2)]
+
+
+def write_adapter(
+    model: Path, target: Path, seed: int, *, rank: int = RANK, size: float = 0.01
+) -> Path:
+    """A random adapter of all attention's queries of a model."""
+    random, reader = np.random.default_rng(seed), open_gguf(model)
+    updates = {}
+    for tensor in reader.tensors:
+        if tensor.name.endswith("attn_q.weight"):
+            rows, columns = shape_of(tensor)
+            a = random.normal(size=(rank, columns)).astype(np.float32) / columns**0.5
+            b = random.normal(size=(rows, rank)).astype(np.float32) * np.float32(size)
+            updates[tensor.name] = (a, b)
+    write_updates(target, architecture(reader), updates, None)
+    return target
 
 
 async def switch_p95_ms(engine: HostEngine, model: Path, adapters: list[Path]) -> float:

@@ -1,12 +1,13 @@
-"""The starter model as it is shipped, and adapters of random numbers for it."""
+"""The starter model as it is shipped, adapters of random numbers for it, and a host."""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from flex_assist.config import EngineSettings
+from flex_assist.engine.client import HostEngine
 from flex_assist.locations import Locations
 
 
@@ -44,3 +45,12 @@ def locations(tmp_path: Path) -> Locations:
         config=tmp_path / "config", data=tmp_path / "data", cache=tmp_path / "cache",
         runtime=tmp_path / "run",
     )  # fmt: skip
+
+
+@pytest.fixture
+async def host(locations: Locations, settings: EngineSettings) -> AsyncIterator[HostEngine]:
+    """The engine host in a process of its own, as front ends use it."""
+    opened = HostEngine(locations, settings)
+    yield opened
+    await opened.stop_host()
+    await opened.close()

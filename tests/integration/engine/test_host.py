@@ -9,7 +9,6 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +34,8 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes and s
 
 
 @pytest.fixture
-async def engine(locations: Locations, settings: EngineSettings) -> AsyncIterator[HostEngine]:
-    opened = HostEngine(locations, settings)
-    yield opened
-    await opened.stop_host()
-    await opened.close()
+def engine(host: HostEngine) -> HostEngine:
+    return host
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,8 @@ def model(cut_starter: Callable[[int], Path], tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def engine(locations: Locations, settings: EngineSettings) -> AsyncIterator[HostEngine]:
-    opened = HostEngine(locations, settings)
-    yield opened
-    await opened.stop_host()
-    await opened.close()
+def engine(host: HostEngine) -> HostEngine:
+    return host
 
 
 @pytest.fixture

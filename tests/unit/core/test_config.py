@@ -13,13 +13,6 @@ from flex_assist.locations import Locations, locate
 
 
 @pytest.fixture
-def locations() -> Locations:
-    found = locate()
-    found.config.mkdir(parents=True)
-    return found
-
-
-@pytest.fixture
 def repository(tmp_path: Path) -> Path:
     folder = tmp_path / "repository"
     folder.mkdir()

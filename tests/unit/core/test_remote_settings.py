@@ -8,17 +8,10 @@ import pytest
 from flex_assist import config
 from flex_assist.config import REPOSITORY_FILE
 from flex_assist.errors import ConfigError
-from flex_assist.locations import Locations, locate
+from flex_assist.locations import Locations
 from flex_assist.remote_settings import NO_REMOTE, RemoteSettings
 
 HTTPS = "https://llm.example.com/v1"
-
-
-@pytest.fixture
-def locations() -> Locations:
-    found = locate()
-    found.config.mkdir(parents=True)
-    return found
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """A version's files for other programs: llama.cpp and what is built on it, PEFT, Ollama, vLLM."""
 
+import glob
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ from typing import Any, Final
 
 from flex_assist.adapters import manifest as manifests
 from flex_assist.adapters import ollama
+from flex_assist.adapters.fewer_bits import MatrixUse, Sources, write_fewer_bits
 from flex_assist.adapters.manifest import (
     IMATRIX_GGUF,
     LORA_GGUF,
@@ -83,12 +85,24 @@ def export(order: Order, progress: Progress = lambda done, total: None) -> Expor
     for version in (order.version, *order.others):
         _check_artefacts(version)
     parent = private_directory(order.target.absolute().parent)
-    made = Path(tempfile.mkdtemp(dir=parent, prefix=f".{order.target.name}.", suffix=".part"))
+    prefix = f".{order.target.name}."
+    _remove_left(parent, prefix)
+    made = Path(tempfile.mkdtemp(dir=parent, prefix=f"{prefix}{os.getpid()}.", suffix=".part"))
     try:
         survival, note = _WRITERS[order.form](order, made, progress)
         return Exported(files=_put(made, order), survival=survival, note=note)
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def _remove_left(parent: Path, prefix: str) -> None:
+    """Remove what exports to the same place left that were killed."""
+    import psutil
+
+    for path in parent.glob(f"{glob.escape(prefix)}*.part"):
+        process, _, rest = path.name.removeprefix(prefix).partition(".")
+        if process.isdecimal() and rest.count(".") == 1 and not psutil.pid_exists(int(process)):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def merged_name(order: Order) -> str:
@@ -200,12 +214,17 @@ def _merged(order: Order, target: Path, progress: Progress) -> dict[str, Any]:
     quantize.check_space(half, _half_bytes(order.base))
     write_merged(order.base, version.lora, half, manifest.fim, provenance=provenance, kind=F16)
     matrix = version.folder / IMATRIX_GGUF
-    quantize.quantize(
-        half, target, order.kind,
-        importance=matrix if matrix.is_file() else None, progress=progress,
-    )  # fmt: skip
+    sources = Sources(
+        base=order.base, lora=version.lora, half=half, matrix=matrix if matrix.is_file() else None
+    )
+    use = write_fewer_bits(sources, target, order.kind, progress)
     half.unlink()
-    return survival(order.base, version.lora, target).record()
+    return survival(order.base, version.lora, target).record() | _matrix(use)
+
+
+def _matrix(use: MatrixUse | None) -> dict[str, Any]:
+    """For the record: in how many tensors the importance matrix did not cost what was learnt."""
+    return {"matrix": {"used": use.used, "known": use.known}} if use else {}
 
 
 def _half_bytes(base: Path) -> int:
@@ -217,6 +236,8 @@ def _half_bytes(base: Path) -> int:
 
 def _note(order: Order, survival: dict[str, Any]) -> str:
     kept = f"what was learnt is in it with a cosine of {survival['mean']:.2f}"
+    if matrix := survival.get("matrix"):
+        kept += f", the importance matrix in {matrix['used']} of {matrix['known']} tensors"
     if order.kind in FOUR_BITS:
         return f"{kept}: for programs that need 4 bits; {SERVED_TYPE} answers better"
     return kept

@@ -7,10 +7,12 @@ nothing else: it costs a message.
 import collections
 import ctypes
 import logging
+import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -113,8 +115,9 @@ def check_space(target: Path, needed: int) -> None:
 def _run(arguments: list[str], target: Path, progress: Progress) -> None:
     command = own_command("flex_assist.engine.quantize", *arguments)
     last = collections.deque[str](maxlen=_LAST_LINES)
+    # Its input stays open as long as this process lives.
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, errors="replace",
     ) as process:  # fmt: skip
         try:
@@ -176,6 +179,7 @@ def _native(source: str, target: str, kind: str, threads: int, importance: Path 
 def main(arguments: list[str]) -> int:
     """What the process does: quantize, and say how far it is."""
     source, target, kind, threads, *given = arguments
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     # llama.cpp tells of each tensor in its log.
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
     told = logging.getLogger("flex_assist.engine.llama")
@@ -186,6 +190,14 @@ def main(arguments: list[str]) -> int:
     except FlexAssistError as error:
         print(error, flush=True)
         return 1
+
+
+def _end_with_parent() -> None:
+    """Wait until who asked is gone, and end: nobody would use the file."""
+    # Not through the file object: Python cannot end while a thread waits in that.
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    os._exit(1)
 
 
 def _without_prefix(record: logging.LogRecord) -> bool:

@@ -86,6 +86,20 @@ def survival(base: Path, lora: Path, merged: Path) -> Survival:
         ExportError: The files do not belong together, or there is no update at all.
         ModelError: One of them is damaged.
     """
+    found = survivals(base, lora, merged)
+    if not found:
+        raise ExportError(f"the update in {lora.name!r} is zero everywhere; train it first")
+    least = min(found, key=lambda name: found[name])
+    return Survival(mean=float(np.mean([*found.values()])), least=found[least], tensor=least)
+
+
+def survivals(base: Path, lora: Path, merged: Path) -> dict[str, float]:
+    """The cosine of each tensor with an update that is not zero.
+
+    Raises:
+        ExportError: The files do not belong together.
+        ModelError: One of them is damaged.
+    """
     before = {tensor.name: tensor for tensor in open_gguf(base).tensors}
     after = {tensor.name: tensor for tensor in open_gguf(merged).tensors}
     found = {}
@@ -99,10 +113,7 @@ def survival(base: Path, lora: Path, merged: Path) -> Survival:
             )
         if update.b.any() and update.a.any():
             found[name] = _cosine(old, new, update)
-    if not found:
-        raise ExportError(f"the update in {lora.name!r} is zero everywhere; train it first")
-    least = min(found, key=lambda name: found[name])
-    return Survival(mean=float(np.mean([*found.values()])), least=found[least], tensor=least)
+    return found
 
 
 def _cosine(before: gguf.ReaderTensor, after: gguf.ReaderTensor, update: StoredUpdate) -> float:

@@ -24,6 +24,7 @@ import numpy as np
 import parity
 from safetensors.torch import load_file
 
+from flex_assist.adapters.fewer_bits import WITH_MATRIX, Sources, write_fewer_bits
 from flex_assist.adapters.manifest import IMATRIX_GGUF, LORA_GGUF, PEFT_WEIGHTS
 from flex_assist.engine.llama import Model
 from flex_assist.engine.protocol import Weights
@@ -69,21 +70,30 @@ def forms(version: Path, folder: Path, windows: Sequence[list[int]]) -> dict[str
     write_merged(base, lora, half, parity.FIM, kind=F16)
     merge_s = time.perf_counter() - begun_s
     for kind in TYPES:
-        for matrix in (version / IMATRIX_GGUF, None):
-            name = kind if matrix else f"{kind} without imatrix"
-            # The larger forms do not use it.
-            if matrix is None and kind in ("F16", "Q8_0"):
-                continue
+        for name, matrix in _matrices(kind, version / IMATRIX_GGUF).items():
             target = folder / "form.gguf"
             begun_s = time.perf_counter()
-            quantize(half, target, kind, importance=matrix, threads=parity.THREADS)
+            if name == kind:
+                sources = Sources(base=base, lora=lora, half=half, matrix=matrix)
+                use = write_fewer_bits(sources, target, kind, threads=parity.THREADS)
+            else:
+                quantize(half, target, kind, importance=matrix, threads=parity.THREADS)
+                use = None
             found[name] = {
                 "merge_and_quantize_s": round(merge_s + time.perf_counter() - begun_s, 2),
                 "bytes": target.stat().st_size,
                 "survival": survival(base, lora, target).record(),
                 "nats": parity.mean(parity.scores(Weights(model=target), windows)),
-            }
+            } | ({"tensors_with_matrix": use.used, "of": use.known} if use else {})
     return found
+
+
+def _matrices(kind: str, matrix: Path) -> dict[str, Path | None]:
+    """The form as it is exported; where the matrix matters, also with it everywhere and nowhere."""
+    everywhere_and_nowhere = {
+        f"{kind} with imatrix everywhere": matrix, f"{kind} without imatrix": None,
+    }  # fmt: skip
+    return {kind: matrix, **(everywhere_and_nowhere if kind in WITH_MATRIX else {})}
 
 
 def peft_nats(version: Path, windows: Sequence[list[int]]) -> float:
@@ -122,7 +132,9 @@ def memory(width: int, folder: Path) -> dict[str, Any]:
 def _peak_mb(command: list[str]) -> float:
     """Most memory of a process's own. Pages of mapped files are the system's to drop."""
     peak = 0
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+    # The quantizer ends where nobody holds its input open.
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
             for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
                 if line.startswith("RssAnon"):
@@ -202,6 +214,8 @@ def verdicts(found: dict[str, Any]) -> dict[str, bool]:
         <= 0.01,
         "q4_k_m_no_worse_with_imatrix": made["Q4_K_M"]["nats"]
         <= made["Q4_K_M without imatrix"]["nats"],
+        "q5_k_m_no_worse_with_imatrix": made["Q5_K_M"]["nats"]
+        <= made["Q5_K_M without imatrix"]["nats"],
         "survival_f16": made["F16"]["survival"]["mean"] >= 0.99,
         "survival_q8_0": made["Q8_0"]["survival"]["mean"] >= 0.9,
         "within_20_s": max(one["merge_and_quantize_s"] for one in made.values()) <= 20,

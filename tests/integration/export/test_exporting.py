@@ -1,8 +1,11 @@
 """``adapters export`` and ``import``: there, and back again."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +90,23 @@ def test_the_importance_matrix_of_the_version_is_used(
     )
     assert len(with_it) == len(without)
     assert with_it != without
+
+
+def test_what_a_killed_export_left_is_removed(
+    version: AdapterVersion, base: Path, tmp_path: Path
+) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    left = tmp_path / f".out.{gone.pid}.abcd1234.part"
+    running = tmp_path / f".out.{os.getpid()}.abcd1234.part"
+    mine = tmp_path / ".out.part"
+    for folder in (left, running, mine):
+        folder.mkdir()
+        (folder / "python-Q8_0.gguf").write_text("half")
+    export(order(version, base, tmp_path / "out"))
+    assert not left.exists()
+    assert running.exists()
+    assert mine.exists()
 
 
 def test_nothing_is_replaced_unasked(version: AdapterVersion, base: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import resource
 import shutil
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from flex_assist.errors import ConfigError, ExportError, ModelError
 from flex_assist.models.gguf_file import field, open_gguf, tensor_values
 from flex_assist.models.importance import Importance, write_importance
 from flex_assist.models.quantized import write_model
+from flex_assist.processes import own_command
 
 DOWN = "blk.0.ffn_down.weight"
 # llama.cpp keeps some tensors of a form in more bits.
@@ -135,3 +137,14 @@ def test_a_native_abort_costs_a_message(
     with pytest.raises(ExportError, match=r"ended with -\d+"):
         quantize.quantize(base, tmp_path / "out.gguf", "Q8_0")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_quantizer_ends_with_who_asked(base: Path, tmp_path: Path) -> None:
+    """As after kill -9: its input is closed."""
+    target = tmp_path / "out.gguf"
+    command = own_command("flex_assist.engine.quantize", str(base), str(target), "Q4_K_M", "1")
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(timeout=30) == 1
+    assert not target.exists()

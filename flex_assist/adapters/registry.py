@@ -264,10 +264,19 @@ class Registry:
                 self._unpoint(name)
 
     def _point(self, name: str, version: str) -> None:
+        self._clear_folder(name)
         write_text_atomically(self.folder / name / POINTER, version + "\n")
 
     def _unpoint(self, name: str) -> None:
+        self._clear_folder(name)
         (self.folder / name / POINTER).unlink(missing_ok=True)
+
+    def _clear_folder(self, name: str) -> None:
+        """Where somebody made a folder in the pointer's place, neither of the two could be done."""
+        pointer = self.folder / name / POINTER
+        if pointer.is_dir() and not pointer.is_symlink():
+            gone = pointer.rename(self.folder / name / f"{TRASH}{secrets.token_hex(4)}")
+            shutil.rmtree(gone)
 
     def stage(self, name: str) -> Path:
         """A new private folder for a version that is being written."""

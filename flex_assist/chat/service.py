@@ -28,7 +28,7 @@ from flex_assist.engine.protocol import (
 from flex_assist.errors import DataError, EngineError
 from flex_assist.language import by_path, by_word
 from flex_assist.locations import Locations
-from flex_assist.models.store import name_of, serving_path
+from flex_assist.models.store import answering_path, name_of
 
 SYSTEM = (
     "You are FLeX-Assist, a coding assistant. Answer briefly and exactly."
@@ -192,7 +192,7 @@ class ChatService:
 
     async def _model(self) -> Path:
         # The first use of a model may write it anew in the form that is served: seconds of work.
-        return await asyncio.to_thread(serving_path, self._settings.model.base, self._locations)
+        return await asyncio.to_thread(answering_path, self._settings.model.base, self._locations)
 
     def _exchanges(self, messages: Sequence[Message]) -> list[Exchange]:
         """Pair questions with answers; a question without one joins the next."""

@@ -43,10 +43,7 @@ def export_adapter(
 
     registry = registry_of(repo)
     found = _found(registry, name)
-    others: tuple[AdapterVersion, ...] = ()
-    if form == "vllm":
-        active = (registry.active(one) for one in registry.names())
-        others = tuple(one for one in active if one and _same_base(one, found))
+    others = _others(registry, found) if form == "vllm" else ()
     order = Order(
         version=found,
         base=store.find(base or found.manifest.base_model).path,
@@ -153,5 +150,17 @@ def _found(registry: "Registry", name: str) -> "AdapterVersion":
     return found
 
 
-def _same_base(one: "AdapterVersion", other: "AdapterVersion") -> bool:
-    return one.manifest.base_sha256 == other.manifest.base_sha256
+def _others(registry: "Registry", found: "AdapterVersion") -> "tuple[AdapterVersion, ...]":
+    """The active versions of the same base, as far as they have PEFT's files."""
+    from flex_assist.adapters.manifest import PEFT_WEIGHTS
+
+    others = []
+    for name in registry.names():
+        one = registry.active(name)
+        if one is None or one.manifest.base_sha256 != found.manifest.base_sha256:
+            continue
+        if (one.folder / PEFT_WEIGHTS).is_file():
+            others.append(one)
+        elif name != found.manifest.name:
+            say(f"note: {name} is left out: it was imported as GGUF, which vLLM cannot read")
+    return tuple(others)

@@ -356,7 +356,7 @@ class CompletionService:
     async def _base(self) -> Path:
         if self._model is None:
             base = self._settings.model.base
-            self._model = await asyncio.to_thread(store.serving_path, base, self._locations)
+            self._model = await asyncio.to_thread(store.answering_path, base, self._locations)
         return self._model
 
 

@@ -1,5 +1,7 @@
 """Where the files of base models are, and the form in which they are served."""
 
+import errno
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +11,12 @@ from flex_assist.models import installed
 from flex_assist.models.catalogue import CatalogueEntry, catalogue, packaged_file
 from flex_assist.models.digests import known_sha256, sha256, stamp
 
-__all__ = ["BaseModel", "find", "known_sha256", "name_of", "serving_path", "sha256"]
+__all__ = [
+    "BaseModel", "answering_path", "find", "known_sha256", "name_of", "serving_path", "sha256",
+]  # fmt: skip
 
 GGUF_ENDING = ".gguf"
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +91,17 @@ def serving_path(base: str, locations: Locations) -> Path:
     private_directory(locations.models)
     write_model(model.path, target)
     return target
+
+
+def answering_path(base: str, locations: Locations) -> Path:
+    """``serving_path``; where the disk has no room for that, the file as shipped: slower."""
+    try:
+        return serving_path(base, locations)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        LOG.warning("the disk has no room for %s in the form that is fastest", base)
+        return find(base, locations).path
 
 
 def _is_low_bit(reader: object) -> bool:

@@ -228,6 +228,17 @@ def test_a_full_disk(repository: Path, small_disk: Path) -> None:
     assert left == []
 
 
+def test_completing_on_a_full_disk(repository: Path, small_disk: Path) -> None:
+    """There is no room for the base in the form that is fastest: it answers as it came."""
+    line = f"{repository / 'main.py'}:1:1"
+    done = run(small_disk / "home", "complete", line, "--json")
+    try:
+        assert done.returncode == 0, done.stderr.decode()
+        assert json.loads(done.stdout)["source"] == "model"
+    finally:
+        run(small_disk / "home", "engine", "stop")
+
+
 def test_a_second_adapt_at_the_same_time(home: Path, repository: Path) -> None:
     found = Locations(config=home, data=home / "data", cache=home, runtime=home)
     with exclusive(Registry(found, repository).lock_file, what="the repository"):

@@ -326,6 +326,13 @@ def test_by_the_command_line(
     assert {Path(one["path"]).name for one in told["files"]} == digest_free(tmp_path / "out")
     assert isinstance(run("export", "python", out, "--format", "peft").exception, ConfigError)
     assert isinstance(run("export", "go", out).exception, ConfigError)
+    made = import_gguf(version.lora, "go", base, "tiny", registry)
+    registry.activate("go", made.manifest.version)
+    done = run("export", "python", str(tmp_path / "all"), "--format", "vllm")
+    assert done.exit_code == 0, done.output
+    assert "go is left out: it was imported as GGUF" in done.stderr
+    assert not (tmp_path / "all" / "go").exists()
+    registry.remove("go", made.manifest.version)
     # While a run, or `doctor --fix`, is at work on these adapters.
     with exclusive(registry.lock_file, what="it"):
         assert isinstance(run("import", out).exception, BusyError)

@@ -202,6 +202,23 @@ def test_a_damaged_pointer_means_none(registry: Registry, data: bytes) -> None:
     assert len(registry.versions("python")) == 1
 
 
+def test_a_folder_in_the_place_of_the_pointer(registry: Registry) -> None:
+    publish(registry)
+    pointer = registry.folder / "python" / POINTER
+    for change in (lambda: registry.activate("python", FIRST), lambda: registry.mend("python")):
+        pointer.unlink(missing_ok=True)
+        (pointer / "deep").mkdir(parents=True)
+        assert registry.fault("python") == "its pointer cannot be read"
+        change()
+        assert registry.fault("python") is None
+        assert not pointer.is_dir()
+    registry.deactivate("python")
+    pointer.mkdir()
+    registry.deactivate("python")
+    assert not pointer.exists()
+    assert registry.debris() == []
+
+
 def test_a_version_that_cannot_answer_is_not_active(registry: Registry) -> None:
     publish(registry)
     found = registry.activate("python", FIRST)

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from flex_assist.adapters import manifest as manifests
 from flex_assist.adapters import ollama
-from flex_assist.adapters.fewer_bits import MatrixUse, Sources, write_fewer_bits
 from flex_assist.adapters.manifest import (
     IMATRIX_GGUF,
     LORA_GGUF,
@@ -213,18 +212,23 @@ def _merged(order: Order, target: Path, progress: Progress) -> dict[str, Any]:
     half = target.with_suffix(".f16")
     quantize.check_space(half, _half_bytes(order.base))
     write_merged(order.base, version.lora, half, manifest.fim, provenance=provenance, kind=F16)
-    matrix = version.folder / IMATRIX_GGUF
-    sources = Sources(
-        base=order.base, lora=version.lora, half=half, matrix=matrix if matrix.is_file() else None
-    )
-    use = write_fewer_bits(sources, target, order.kind, progress)
+    matrix = matrix_for(version.folder, order.base)
+    quantize.quantize(half, target, order.kind, importance=matrix, progress=progress)
     half.unlink()
-    return survival(order.base, version.lora, target).record() | _matrix(use)
+    return survival(order.base, version.lora, target).record()
 
 
-def _matrix(use: MatrixUse | None) -> dict[str, Any]:
-    """For the record: in how many tensors the importance matrix did not cost what was learnt."""
-    return {"matrix": {"used": use.used, "known": use.known}} if use else {}
+def matrix_for(folder: Path, base: Path) -> Path | None:
+    """The importance matrix of a version, where it does good.
+
+    With it the quantizer searches the grid that fits a tensor best. Where the base came in few
+    bits that is the base's own grid, and the update, smaller than its steps, is rounded away: the
+    file is closer to the one before rounding, and answers as the base does (docs/log.md).
+    """
+    from flex_assist.models.gguf_file import is_low_bit, open_gguf
+
+    matrix = folder / IMATRIX_GGUF
+    return matrix if matrix.is_file() and not is_low_bit(open_gguf(base)) else None
 
 
 def _half_bytes(base: Path) -> int:
@@ -236,8 +240,6 @@ def _half_bytes(base: Path) -> int:
 
 def _note(order: Order, survival: dict[str, Any]) -> str:
     kept = f"what was learnt is in it with a cosine of {survival['mean']:.2f}"
-    if matrix := survival.get("matrix"):
-        kept += f", the importance matrix in {matrix['used']} of {matrix['known']} tensors"
     if order.kind in FOUR_BITS:
         return f"{kept}: for programs that need 4 bits; {SERVED_TYPE} answers better"
     return kept

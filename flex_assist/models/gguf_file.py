@@ -234,6 +234,12 @@ def tensor_values(tensor: gguf.ReaderTensor) -> NDArray[np.float32]:
     return _dequantized(tensor, tensor.data).reshape(shape_of(tensor))
 
 
+def is_low_bit(reader: gguf.GGUFReader) -> bool:
+    """Whether weights are stored in five bits or fewer."""
+    few = ("Q2", "Q3", "Q4", "Q5", "IQ")
+    return any(tensor.tensor_type.name.startswith(few) for tensor in reader.tensors)
+
+
 def _dequantized(tensor: gguf.ReaderTensor, data: NDArray[Any]) -> NDArray[np.float32]:
     try:
         return np.asarray(gguf.quants.dequantize(data, tensor.tensor_type), dtype=np.float32)

@@ -83,10 +83,10 @@ def serving_path(base: str, locations: Locations) -> Path:
     if target.is_file():
         return target
     # Imported here: front ends start without numpy, and mostly find the file made.
-    from flex_assist.models.gguf_file import open_gguf
+    from flex_assist.models.gguf_file import is_low_bit, open_gguf
     from flex_assist.models.quantized import write_model
 
-    if not _is_low_bit(open_gguf(model.path)):
+    if not is_low_bit(open_gguf(model.path)):
         return model.path
     private_directory(locations.models)
     write_model(model.path, target)
@@ -102,10 +102,3 @@ def answering_path(base: str, locations: Locations) -> Path:
             raise
         LOG.warning("the disk has no room for %s in the form that is fastest", base)
         return find(base, locations).path
-
-
-def _is_low_bit(reader: object) -> bool:
-    tensors = getattr(reader, "tensors", ())
-    return any(
-        tensor.tensor_type.name.startswith(("Q4", "Q5", "IQ", "Q2", "Q3")) for tensor in tensors
-    )

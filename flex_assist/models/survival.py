@@ -86,20 +86,6 @@ def survival(base: Path, lora: Path, merged: Path) -> Survival:
         ExportError: The files do not belong together, or there is no update at all.
         ModelError: One of them is damaged.
     """
-    found = survivals(base, lora, merged)
-    if not found:
-        raise ExportError(f"the update in {lora.name!r} is zero everywhere; train it first")
-    least = min(found, key=lambda name: found[name])
-    return Survival(mean=float(np.mean([*found.values()])), least=found[least], tensor=least)
-
-
-def survivals(base: Path, lora: Path, merged: Path) -> dict[str, float]:
-    """The cosine of each tensor with an update that is not zero.
-
-    Raises:
-        ExportError: The files do not belong together.
-        ModelError: One of them is damaged.
-    """
     before = {tensor.name: tensor for tensor in open_gguf(base).tensors}
     after = {tensor.name: tensor for tensor in open_gguf(merged).tensors}
     found = {}
@@ -113,7 +99,10 @@ def survivals(base: Path, lora: Path, merged: Path) -> dict[str, float]:
             )
         if update.b.any() and update.a.any():
             found[name] = _cosine(old, new, update)
-    return found
+    if not found:
+        raise ExportError(f"the update in {lora.name!r} is zero everywhere; train it first")
+    least = min(found, key=lambda name: found[name])
+    return Survival(mean=float(np.mean([*found.values()])), least=found[least], tensor=least)
 
 
 def _cosine(before: gguf.ReaderTensor, after: gguf.ReaderTensor, update: StoredUpdate) -> float:

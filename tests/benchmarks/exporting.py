@@ -36,6 +36,7 @@ from flex_assist.models.survival import survival
 
 CORE, TRAINER = bars.ROOT / "flex_assist", bars.ROOT / "trainer" / "flex_trainer"
 WINDOW_TOKENS = 256
+BUDGET = "5m"
 # Of a model of 7 billion weights: rows and columns of its largest tensor.
 LARGEST_OF_7B = (152_064, 3_584)
 WIDTHS, WORDS, RANK = (1024, 2048), 65_536, 16
@@ -50,12 +51,16 @@ write_merged(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), None, kind
 """
 
 
-def adapted(folder: Path, budget: str) -> Path:
-    """Train on the core; the folder of the version."""
+def adapted(folder: Path, steps: int) -> Path:
+    """Train on the core; the folder of the version.
+
+    By steps: how large an update is, and so how much of it survives, depends on them, and on no
+    machine's speed.
+    """
     root, home = folder / "core", folder / "home"
     shutil.copytree(CORE, root, ignore=shutil.ignore_patterns("__pycache__", "*.toml"))
     environment = {**os.environ, "FLEX_ASSIST_HOME": str(home)}
-    command = [bars.PROGRAM, "adapt", str(root), "--budget", budget]
+    command = [bars.PROGRAM, "adapt", str(root), "--steps", str(steps), "--budget", BUDGET]
     done = subprocess.run(command, env=environment, check=False, stdout=subprocess.DEVNULL)
     if done.returncode not in (0, 3):
         raise SystemExit(f"adapt ended with {done.returncode}")
@@ -188,11 +193,11 @@ def extrapolated(sizes: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def measure(version: Path | None, budget: str, windows: int) -> dict[str, Any]:
+def measure(version: Path | None, steps: int, windows: int) -> dict[str, Any]:
     """All figures."""
     with TemporaryDirectory() as name:
         folder = Path(name)
-        trained = version or adapted(folder, budget)
+        trained = version or adapted(folder, steps)
         rows = unseen(windows)
         base = folder / "base-q8_0.gguf"
         write_model(store.find("smollm2-135m").path, base)
@@ -226,11 +231,11 @@ def main() -> int:
     """Measure and write the bar."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--version", type=Path, help="a version's folder, instead of training one")
-    parser.add_argument("--budget", default="5m", help="of the training")
+    parser.add_argument("--steps", type=int, default=50, help="of the training")
     parser.add_argument("--windows", type=int, default=40)
     parser.add_argument("--print", action="store_true", help="print, and write no bar")
     arguments = parser.parse_args()
-    found = measure(arguments.version, arguments.budget, arguments.windows)
+    found = measure(arguments.version, arguments.steps, arguments.windows)
     figures = {"command": bars.command("export"), **found, "bars": verdicts(found)}
     if arguments.print:
         print(json.dumps(figures, indent=2))

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flex_assist.engine.interrupt import Interrupt, Paused
-from flex_assist.engine.kept import KeptPrefix
 from flex_assist.engine.llama import Adapter, Model, native
-from flex_assist.engine.prefix import shared
+from flex_assist.engine.prefix import KeptPrefix, shared
 from flex_assist.errors import Cancelled, EngineError, ModelError
 
 # Logits kept of one decode: bounds the memory that scoring takes (rows x vocabulary x 4 bytes).

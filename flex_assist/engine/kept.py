@@ -6,14 +6,10 @@ holds is copied out (some milliseconds for a thousand tokens) and brought back l
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from flex_assist.engine.gguf_header import FileState
-from flex_assist.engine.prefix import shared
+from flex_assist.engine.prefix import KeptPrefix, shared
 
 if TYPE_CHECKING:
     from flex_assist.engine.context import Context
@@ -22,16 +18,6 @@ if TYPE_CHECKING:
 WeightsState = tuple[FileState, tuple[FileState, ...]]
 # Fewer tokens are computed again sooner than they are copied.
 LEAST_TOKENS: Final = 64
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class KeptPrefix:
-    """What a KV held: its tokens, and llama.cpp's bytes of it."""
-
-    tokens: tuple[int, ...]
-    state: NDArray[np.uint8]
-
-
 # Gives what is kept elsewhere of a document under some weights.
 Lookup = Callable[[WeightsState, str], KeptPrefix | None]
 

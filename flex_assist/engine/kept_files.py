@@ -18,7 +18,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from flex_assist.engine.kept import KeptPrefix, WeightsState
+from flex_assist.engine.kept import WeightsState
+from flex_assist.engine.prefix import KeptPrefix
 from flex_assist.locations import private_directory
 
 _log = logging.getLogger(__name__)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from flex_assist.engine import kept_files
-from flex_assist.engine.kept import KeptPrefix, WeightsState
+from flex_assist.engine.kept import WeightsState
 from flex_assist.engine.kept_files import KeptFiles, remove_all
+from flex_assist.engine.prefix import KeptPrefix
 
 LIMIT = 10_000
 

@@ -82,7 +82,9 @@ class CompletionSettings:
     enabled: bool = setting(True, "offer completions", repository=True)
     debounce_ms: int = setting(60, "milliseconds to wait after a key", low=0, high=5000)
     max_tokens: int = setting(128, "longest completion, in tokens", low=1, high=1024)
-    timeout_s: float = setting(10.0, "seconds before a completion is given up", low=0.1, high=600)
+    timeout_s: float = setting(
+        10.0, "seconds before an editor gives a completion up", low=0.1, high=600
+    )
     first_answer_ms: int = setting(
         250,
         "milliseconds after which the first lines of a longer completion are shown, while the rest "

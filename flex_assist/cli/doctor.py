@@ -15,6 +15,7 @@ import typer
 
 from flex_assist import __version__, config
 from flex_assist.cli.output import JSON_HELP, print_json, printable
+from flex_assist.complete.root import find_root
 from flex_assist.errors import BusyError, FlexAssistError, how_to_install
 from flex_assist.locations import Locations, locate
 from flex_assist.locks import exclusive
@@ -69,7 +70,11 @@ def examine(locations: Locations, *, fix: bool = False) -> Iterator[Check]:
         ok=True,
         found=f"flex-assist {__version__}, Python {platform.python_version()}, {sys.platform}",
     )
-    yield _attempt("settings", lambda: f"read, base model {config.load(locations).model.base}")
+    # Also the repository's own file, where one stands in a repository.
+    root = find_root(Path.cwd(), locations)
+    yield _attempt(
+        "settings", lambda: f"read, base model {config.load(locations, root).model.base}"
+    )
     yield _attempt("base model", lambda: str(store.find(config.load(locations).model.base).path))
     for name, fault in installed.faults(locations):
         yield Check(name=f"model {name}", ok=False, found="cannot be used", advice=fault)

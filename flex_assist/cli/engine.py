@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from flex_assist import config
 from flex_assist.cli.output import JSON_HELP, print_json, printable
+from flex_assist.config import EngineSettings
 from flex_assist.locations import locate
 
 app = typer.Typer(no_args_is_help=True, help="The engine host.")
@@ -28,7 +28,10 @@ def status(as_json: AsJson = False) -> None:
     elif found is None:
         print("not running; it starts with the first completion")
     else:
-        print(f"running, process {found.get('process')}")
+        print(
+            f"running, process {found.get('process')}, since {found.get('uptime_s', 0):.0f} s, "
+            f"idle for {found.get('idle_s', 0):.0f} s of {found.get('idle_exit_s', 0):.0f}"
+        )
         for kind in ("models", "contexts"):
             for item in found.get(kind, []):
                 print(f"  {kind[:-1]:8} {item}")
@@ -39,7 +42,7 @@ def status(as_json: AsJson = False) -> None:
 
 @app.command("stop")
 def stop(as_json: AsJson = False) -> None:
-    """Stop the engine host. Requests in flight end with an error."""
+    """Stop the engine host. What it was asked is asked of the next one, or ends with an error."""
     stopped = _with_engine(lambda engine: engine.stop_host())
     if as_json:
         print_json({"stopped": stopped})
@@ -53,8 +56,9 @@ def _with_engine(call: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
     from flex_assist.engine.client import HostEngine
 
     async def run() -> Any:
-        locations = locate()
-        engine = HostEngine(locations, config.load(locations).engine)
+        # Neither starts a host, and so neither needs settings: stopping one is what to do after
+        # changing them, also where they cannot be read.
+        engine = HostEngine(locate(), EngineSettings())
         try:
             return await call(engine)
         finally:

@@ -110,7 +110,8 @@ class Context:
         if held + len(tokens) > self.context_tokens:
             raise EngineError(
                 f"{held + len(tokens)} tokens do not fit a context of {self.context_tokens}; "
-                "raise engine.context_tokens or shorten the prompt"
+                "raise engine.context_tokens and run `flex-assist engine stop`: a host keeps the "
+                "settings that it was started with"
             )
         self._fill(tokens, held, every)
         self._rows = 0
@@ -236,7 +237,8 @@ class Context:
         if len(tokens) > self.context_tokens:
             raise EngineError(
                 f"the prompt has {len(tokens)} tokens and the context {self.context_tokens}; "
-                "raise engine.context_tokens or shorten the prompt"
+                "raise engine.context_tokens and run `flex-assist engine stop`: a host keeps the "
+                "settings that it was started with"
             )
         wrong = next((t for t in tokens if not 0 <= t < self.model.vocabulary_size), None)
         if wrong is not None:

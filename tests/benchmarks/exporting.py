@@ -221,7 +221,8 @@ def verdicts(found: dict[str, Any]) -> dict[str, bool]:
         <= min(made[f"Q4_K_M {how} imatrix"]["nats"] for how in ("with", "without")),
         "survival_f16": made["F16"]["survival"]["mean"] >= 0.99,
         "survival_q8_0": made["Q8_0"]["survival"]["mean"] >= 0.9,
-        "within_20_s": max(one["merge_and_quantize_s"] for one in made.values()) <= 20,
+        # As the product makes them; the others are for comparison.
+        "within_20_s": max(made[kind]["merge_and_quantize_s"] for kind in TYPES) <= 20,
         "7b_in_16_gb": max(found["memory"]["7b"][part] for part in ("merge_mb", "quantize_mb"))
         <= 16_000,
     }

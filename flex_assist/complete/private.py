@@ -8,6 +8,8 @@ from functools import lru_cache
 
 from flex_assist.repository import secrets
 
+LONGEST_LINE = 4096
+
 
 def without_secrets(before: str, after: str, most_characters: int) -> tuple[str, str]:
     """The texts before and after a cursor with their secrets masked; the lines stay.
@@ -15,7 +17,9 @@ def without_secrets(before: str, after: str, most_characters: int) -> tuple[str,
     Args:
         most_characters: So far from the cursor a prompt may reach.
     """
-    cut = before.rfind("\n", 0, max(0, len(before) - most_characters)) + 1
+    reached = max(0, len(before) - most_characters)
+    # The rest of the line may be a part of a secret, but a line can be as long as a file.
+    cut = max(before.rfind("\n", 0, reached) + 1, reached - LONGEST_LINE)
     return before[:cut] + _redacted(before[cut:]), _redacted(after[:most_characters])
 
 

@@ -21,6 +21,7 @@ class Prompter:
         self._settings = settings
         self._context = context
         self._encoded: dict[str, list[int]] = {}
+        self._encoded_for: tuple[object, ...] | None = None
 
     async def prompt(self, question: Question) -> Asked:
         """The prompt of a cursor, and what it is made of.
@@ -44,7 +45,11 @@ class Prompter:
         return Asked(prompt=prompt, chunks=tuple(chunks), masked=before != around.before)
 
     async def _encode(self, planned: Outline, model: Path) -> list[list[int]]:
-        texts = planned.texts()
+        texts, state = planned.texts(), _state(model)
+        if state != self._encoded_for:
+            # Another file's vocabulary has other ids.
+            self._encoded.clear()
+            self._encoded_for = state
         missing = [text for text in dict.fromkeys(texts) if text not in self._encoded]
         if len(self._encoded) > ENCODED_TEXTS_KEPT:
             self._encoded.clear()
@@ -54,3 +59,12 @@ class Prompter:
             ids = await self._engine.tokenize(model, pieces)
             self._encoded.update(zip(missing, ids, strict=True))
         return [self._encoded[text] for text in texts]
+
+
+def _state(model: Path) -> tuple[object, ...]:
+    try:
+        status = model.stat()
+    except OSError:
+        # The engine says what is wrong with it.
+        return (model,)
+    return model, status.st_mtime_ns, status.st_size, status.st_ino

@@ -17,8 +17,9 @@ _LEAST_ENTRY_BYTES = 13
 _LEAST_TENSOR_BYTES = 24
 
 
-# A file as it was when it was looked at: real path, time of change, size.
-FileState = tuple[Path, int, int]
+# A file as it was when it was looked at: real path, time of change, size, and which file it was:
+# tools that copy keep the time, and adapters of one rank have one size.
+FileState = tuple[Path, int, int, int]
 
 
 def file_state(path: Path, what: str) -> FileState:
@@ -29,7 +30,7 @@ def file_state(path: Path, what: str) -> FileState:
     """
     real = check_gguf(path, what)
     status = real.stat()
-    return real, status.st_mtime_ns, status.st_size
+    return real, status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def check_gguf(path: Path, what: str) -> Path:

@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 import stat
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,6 +35,7 @@ _MOST_HEADER_BYTES: Final = 4096
 # Of each file of weights so many places are read, to tell files of one name and size apart.
 _SAMPLES: Final = 64
 _SAMPLE_BYTES: Final = 4096
+_OLD_PART_S: Final = 60.0
 # A symbolic link, or a pipe that would be waited for, is not ours. Windows knows neither.
 _BINARY: Final = getattr(os, "O_BINARY", 0)
 _READ: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | _BINARY
@@ -76,16 +78,24 @@ class KeptFiles:
             if not self._name or (self._folder / _NAME).read_bytes() != self._name:
                 return
             key = _key(self._library, weights, document)
-            part = self._folder / f".{key}.{os.getpid()}"
-            with open(os.open(part, _NEW, 0o600), "wb") as file:
-                file.write(_pack(kept, key))
-            part.replace(self._folder / f"{key}{SUFFIX}")
+            # Not with files.write_atomically, which would make the folder anew.
+            part = self._folder / f".{key}.{os.getpid()}.part"
+            try:
+                with open(os.open(part, _NEW, 0o600), "wb") as file:
+                    file.write(_pack(kept, key))
+                part.replace(self._folder / f"{key}{SUFFIX}")
+            finally:
+                part.unlink(missing_ok=True)
             self._make_room()
         except OSError as error:
             _log.warning("the prompt of a document cannot be kept: %s", error)
 
     def _make_room(self) -> None:
         assert self._folder is not None
+        for part in self._folder.glob(".*.part"):
+            # Of a host that was killed while it wrote: that takes no minute.
+            if time.time() - part.lstat().st_mtime > _OLD_PART_S:
+                part.unlink(missing_ok=True)
         found = [(path, path.stat()) for path in self._folder.glob(f"*{SUFFIX}")]
         found.sort(key=lambda one: one[1].st_mtime_ns, reverse=True)
         size = 0

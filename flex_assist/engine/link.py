@@ -39,13 +39,15 @@ async def greet(place: Rendezvous) -> "Link | None":
         writer.write(wire.frame(hello))
         async with asyncio.timeout(HELLO_TIMEOUT_S):
             answer = await wire.read(reader)
-    except (OSError, wire.FrameError):
-        answer = None
+    # Before OSError, of which it is one.
     except TimeoutError as error:
         writer.close()
         raise EngineError(
-            "the engine host is there but does not answer; end it with: flex-assist engine stop"
+            "the engine host is there but does not answer; end its process by hand: it runs the "
+            "module flex_assist.engine.host"
         ) from error
+    except (OSError, wire.FrameError):
+        answer = None
     if answer is None or "error" in answer:
         writer.close()
         _refused(answer)

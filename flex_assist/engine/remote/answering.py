@@ -71,9 +71,11 @@ class Answering:
         seen, reason = "", None
         async with contextlib.aclosing(self._parts()) as parts:
             async for part in parts:
-                seen = self._checked(seen + part.text, forced, part.reason is not None)
+                # JSON can hold halves of characters, which are no text.
+                text = part.text.encode("utf-8", "replace")
+                seen = self._checked(seen + text.decode(), forced, part.reason is not None)
                 self._count(part)
-                if part.text and (shown := answer.add(part.text.encode())):
+                if text and (shown := answer.add(text)):
                     yield Piece(text=shown, form="remote", served=self._served)
                 reason = part.reason or reason
                 if answer.stopped:

@@ -53,7 +53,10 @@ class Transport:
             self._settings.first_timeout_s + self._settings.connect_timeout_s
         ):
             async with self._response("GET" if body is None else "POST", address, body) as response:
-                text = await _start_of(response)
+                try:
+                    text = await _start_of(response)
+                except httpx2.HTTPError as error:
+                    raise self._failed(error, sent=True) from error
         try:
             return response.status_code, json.loads(text)
         except (ValueError, RecursionError):

@@ -338,3 +338,15 @@ async def test_what_is_computed_ahead_gives_way(engine: LocalEngine, starter: Pa
     # Nobody in its way, it ends as any other.
     done = await answer(engine, dataclasses.replace(request, ahead=True))
     assert done.text == alone.text
+
+
+@pytest.mark.parametrize("heal", [False, True])
+async def test_a_token_of_another_vocabulary_is_refused(
+    engine: LocalEngine, starter: Path, heal: bool
+) -> None:
+    """Looked up unchecked it would end the process."""
+    request = GenerateRequest(
+        weights=Weights(model=starter), tokens=(1, 2, 10**6), max_tokens=1, heal=heal
+    )
+    with pytest.raises(EngineError, match="1000000"):
+        await answer(engine, request)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from flex_assist.complete import private
 from flex_assist.complete.edits import EditedSpan, pieces, span
 from flex_assist.complete.private import without_secrets
 from flex_assist.config import PromptSettings
@@ -100,3 +101,11 @@ def test_in_the_prompt_a_span_has_the_form_of_any_piece() -> None:
         for one in (edited, found)
     ]
     assert texts[0] == texts[1]
+
+
+def test_one_long_line_is_not_looked_through_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(private, "_redacted", lambda text: seen.append(len(text)) or text)
+    before = "x" * 1_000_000
+    assert without_secrets(before, before, 1000) == (before, before[:1000])
+    assert max(seen) == 1000 + private.LONGEST_LINE

@@ -1,7 +1,7 @@
 """Strings and comments of all languages, whole or just begun."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flex_assist.complete.literals import masked, opened_at_end
@@ -60,6 +60,7 @@ def test_what_the_cursor_is_in(language: str | None, text: str, closing: str | N
 
 
 @given(texts, texts, st.sampled_from([None, *BY_NAME]))
+@example(text="`", more="\\", language="typescript")
 def test_more_text_does_not_change_the_lines_before(
     text: str, more: str, language: str | None
 ) -> None:

@@ -1,11 +1,12 @@
 """What is plainly no model is refused before native code sees it."""
 
+import os
 import struct
 from pathlib import Path
 
 import pytest
 
-from flex_assist.engine.gguf_header import check_gguf
+from flex_assist.engine.gguf_header import check_gguf, file_state
 from flex_assist.errors import ModelError
 
 
@@ -49,3 +50,15 @@ def test_links_in_a_circle(tmp_path: Path) -> None:
     (tmp_path / "b").symlink_to("a")
     with pytest.raises(ModelError, match="cannot be read"):
         check_gguf(tmp_path / "a", "model")
+
+
+def test_another_file_of_one_size_and_time_is_another(tmp_path: Path) -> None:
+    """As `cp -p` and `rsync -t` put it there; adapters of one rank have one size."""
+    one, other = tmp_path / "one.gguf", tmp_path / "other.gguf"
+    for path in (one, other):
+        path.write_bytes(header() + b"\0" * 100)
+        os.utime(path, (1, 1))
+    before = file_state(one, "adapter")
+    assert before == file_state(one, "adapter")
+    other.replace(one)
+    assert file_state(one, "adapter") != before

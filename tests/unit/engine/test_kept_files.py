@@ -1,6 +1,7 @@
 """Prompts on disk: what was written comes back, and nothing else is believed."""
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
 def weights(tmp_path: Path) -> WeightsState:
     for name in ("model", "adapter"):
         (tmp_path / name).write_bytes(name.encode() * 9999)
-    return (tmp_path / "model", 1, 2), ((tmp_path / "adapter", 3, 4),)
+    return (tmp_path / "model", 1, 2, 3), ((tmp_path / "adapter", 4, 5, 6),)
 
 
 def prefix(seed: int = 0, size: int = 1000) -> KeptPrefix:
@@ -155,3 +156,21 @@ def test_nothing_is_kept_where_it_is_not_wanted(folder: Path, weights: WeightsSt
         files.write(weights, "a.py", prefix())
         assert files.read(weights, "a.py") is None
     assert not folder.exists()
+
+
+def test_a_write_that_fails_leaves_nothing(folder: Path, weights: WeightsState) -> None:
+    files = KeptFiles(folder, LIMIT, "1")
+    (folder / f"{kept_files._key('1', weights, 'a.py')}.kv").mkdir()
+    before = sorted(folder.iterdir())
+    files.write(weights, "a.py", prefix())
+    assert sorted(folder.iterdir()) == before
+
+
+def test_what_a_killed_host_left_goes(folder: Path, weights: WeightsState) -> None:
+    files = KeptFiles(folder, LIMIT, "1")
+    for name, age_s in (("old", 120), ("young", 0)):
+        (folder / f".{name}.part").write_bytes(b"half")
+        changed_s = time.time() - age_s
+        os.utime(folder / f".{name}.part", (changed_s, changed_s))
+    files.write(weights, "a.py", prefix())
+    assert [path.name for path in folder.glob(".*.part")] == [".young.part"]

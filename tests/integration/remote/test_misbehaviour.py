@@ -470,3 +470,35 @@ async def test_one_connection_serves_many_answers(
     await answer(engine, request_for)
     await answer(engine, request_for)
     assert [one.path for one in server.asked].count("/v1/models") == 1
+
+
+async def test_half_a_character_is_shown_as_a_question_mark(
+    engine: RemoteEngine, server: StandIn, request_for: GenerateRequest
+) -> None:
+    """JSON can spell one, UTF-8 cannot."""
+    server.behaviours = [stream(text("a\ud83d"), text("", "stop"), DONE)]
+    shown, _ = await answer(engine, request_for)
+    assert shown == "a?"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"Content-Length: 100\r\n\r\n{", b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}"],
+)
+async def test_a_short_answer_that_is_cut_or_packed_wrongly(
+    settings: RemoteSettings, opened: Open, request_for: GenerateRequest, said: bytes
+) -> None:
+    async def broken(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + said)
+        await writer.drain()
+        writer.close()
+
+    serving = await asyncio.start_server(broken, "127.0.0.1", 0)
+    port = serving.sockets[0].getsockname()[1]
+    engine = opened(replace(settings, url=f"http://127.0.0.1:{port}/v1"))
+    try:
+        with pytest.raises(EngineError, match="hung up"):
+            await answer(engine, request_for)
+    finally:
+        serving.close()

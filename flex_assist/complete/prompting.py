@@ -46,19 +46,16 @@ class Prompter:
 
     async def _encode(self, planned: Outline, model: Path) -> list[list[int]]:
         texts, state = planned.texts(), _state(model)
-        if state != self._encoded_for:
-            # Another file's vocabulary has other ids.
-            self._encoded.clear()
-            self._encoded_for = state
-        missing = [text for text in dict.fromkeys(texts) if text not in self._encoded]
-        if len(self._encoded) > ENCODED_TEXTS_KEPT:
-            self._encoded.clear()
-            missing = list(dict.fromkeys(texts))
+        if state != self._encoded_for or len(self._encoded) > ENCODED_TEXTS_KEPT:
+            # Another file's vocabulary has other ids. Who still waits for some keeps the old ones.
+            self._encoded, self._encoded_for = {}, state
+        encoded = self._encoded
+        missing = [text for text in dict.fromkeys(texts) if text not in encoded]
         if missing:
             pieces = [TextPiece(text=text) for text in missing]
             ids = await self._engine.tokenize(model, pieces)
-            self._encoded.update(zip(missing, ids, strict=True))
-        return [self._encoded[text] for text in texts]
+            encoded.update(zip(missing, ids, strict=True))
+        return [encoded[text] for text in texts]
 
 
 def _state(model: Path) -> tuple[object, ...]:

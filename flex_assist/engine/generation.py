@@ -143,8 +143,6 @@ def generate(
         EngineError: The request cannot be answered.
     """
     check(request)
-    # Before a token is looked up: llama.cpp ends the process at one that it does not know.
-    context.check(request.tokens)
     request = heal(request, context.model)
     prefill_time, decode_time = Stopwatch(), Stopwatch()
     reused = yield from _prefill(context, request.tokens, interrupt, prefill_time)

@@ -177,8 +177,15 @@ class Model:
         raise EngineError(f"a text of {len(data)} bytes cannot be tokenized; it is too long")
 
     def token_bytes(self, token: int, control: bool = False) -> bytes:
-        """What ``token`` spells; control tokens spell nothing, or their names."""
+        """What ``token`` spells; control tokens spell nothing, or their names.
+
+        Raises:
+            EngineError: There is no such token.
+        """
         self.handle  # noqa: B018 - raises if closed
+        # llama.cpp would end the process.
+        if not 0 <= token < self.vocabulary_size:
+            raise EngineError(f"{self.path.name!r} has no token {token!r}; ask with its own")
         room = 64
         for _ in range(2):
             buffer = ctypes.create_string_buffer(room)

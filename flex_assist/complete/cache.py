@@ -9,12 +9,12 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from flex_assist.complete.request import Completion, Source
 from flex_assist.complete.surroundings import CLOSERS, OPENERS, QUOTES, Surroundings
 from flex_assist.complete.trim import trim
 from flex_assist.engine.protocol import Weights
+from flex_assist.files import state
 from flex_assist.models.fim import FimTokens
 
 # Answers that are kept. Each is a few hundred bytes: texts around it are kept as digests.
@@ -104,14 +104,9 @@ def files_of(weights: Weights) -> tuple[tuple[int, int, int], ...] | None:
     """Time of change, size and number of each file; None if one is not there."""
     merged = (weights.merged,) if weights.merged is not None else ()
     try:
-        return tuple(map(_state, (weights.model, *weights.adapters, *merged)))
+        return tuple(map(state, (weights.model, *weights.adapters, *merged)))
     except OSError:
         return None
-
-
-def _state(path: Path) -> tuple[int, int, int]:
-    status = path.stat()
-    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _key(place: Place, around: Surroundings) -> _Key:

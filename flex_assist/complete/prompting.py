@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+from flex_assist.complete.cache import files_of
 from flex_assist.complete.context import RepositoryContext
 from flex_assist.complete.explanation import Asked
 from flex_assist.complete.private import without_secrets
 from flex_assist.complete.question import Question
 from flex_assist.config import Settings
-from flex_assist.engine.protocol import Engine, TextPiece
+from flex_assist.engine.protocol import Engine, TextPiece, Weights
 from flex_assist.prompt.builder import MAX_BYTES_PER_TOKEN, Outline, assemble, fitted, outline
 
 ENCODED_TEXTS_KEPT = 4096
@@ -45,7 +46,7 @@ class Prompter:
         return Asked(prompt=prompt, chunks=tuple(chunks), masked=before != around.before)
 
     async def _encode(self, planned: Outline, model: Path) -> list[list[int]]:
-        texts, state = planned.texts(), _state(model)
+        texts, state = planned.texts(), (model, files_of(Weights(model=model)))
         if state != self._encoded_for or len(self._encoded) > ENCODED_TEXTS_KEPT:
             # Another file's vocabulary has other ids. Who still waits for some keeps the old ones.
             self._encoded, self._encoded_for = {}, state
@@ -56,12 +57,3 @@ class Prompter:
             ids = await self._engine.tokenize(model, pieces)
             encoded.update(zip(missing, ids, strict=True))
         return [encoded[text] for text in texts]
-
-
-def _state(model: Path) -> tuple[object, ...]:
-    try:
-        status = model.stat()
-    except OSError:
-        # The engine says what is wrong with it.
-        return (model,)
-    return model, status.st_mtime_ns, status.st_size, status.st_ino

@@ -8,6 +8,7 @@ import struct
 from pathlib import Path
 
 from flex_assist.errors import ModelError
+from flex_assist.files import state
 
 _HEADER = struct.Struct("<4sIQQ")
 _VERSIONS = (2, 3)
@@ -17,8 +18,7 @@ _LEAST_ENTRY_BYTES = 13
 _LEAST_TENSOR_BYTES = 24
 
 
-# A file as it was when it was looked at: real path, time of change, size, and which file it was:
-# tools that copy keep the time, and adapters of one rank have one size.
+# A file as it was when it was looked at: its real path, and ``files.state``.
 FileState = tuple[Path, int, int, int]
 
 
@@ -29,8 +29,7 @@ def file_state(path: Path, what: str) -> FileState:
         ModelError: See there.
     """
     real = check_gguf(path, what)
-    status = real.stat()
-    return real, status.st_mtime_ns, status.st_size, status.st_ino
+    return real, *state(real)
 
 
 def check_gguf(path: Path, what: str) -> Path:

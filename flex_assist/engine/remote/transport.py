@@ -53,10 +53,7 @@ class Transport:
             self._settings.first_timeout_s + self._settings.connect_timeout_s
         ):
             async with self._response("GET" if body is None else "POST", address, body) as response:
-                try:
-                    text = await _start_of(response)
-                except httpx2.HTTPError as error:
-                    raise self._failed(error, sent=True) from error
+                text = await _start_of(response)
         try:
             return response.status_code, json.loads(text)
         except (ValueError, RecursionError):
@@ -101,14 +98,7 @@ class Transport:
         async with self._response("POST", address, body) as response:
             if response.status_code != 200:
                 raise await self._refused(response)
-            source = aiter(httpx2.EventSource(response, max_event_size=MAX_EVENT_BYTES))
-            while True:
-                try:
-                    event = await anext(source)
-                except StopAsyncIteration:
-                    return
-                except httpx2.HTTPError as error:
-                    raise self._failed(error, sent=True) from error
+            async for event in httpx2.EventSource(response, max_event_size=MAX_EVENT_BYTES):
                 if event.data.strip() == _ENDS:
                     return
                 yield self._parsed(event.data)
@@ -136,6 +126,8 @@ class Transport:
             raise self._failed(error, sent=False) from error
         try:
             yield response
+        except httpx2.HTTPError as error:
+            raise self._failed(error, sent=True) from error
         finally:
             await response.aclose()
 

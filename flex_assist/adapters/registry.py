@@ -253,9 +253,7 @@ class Registry:
 
     def discard(self, name: str, version: str) -> None:
         """Delete a version's folder: at once out of sight, then file by file. Under the lock."""
-        gone = self.folder / name / f"{TRASH}{secrets.token_hex(4)}"
-        (self.folder / name / version).rename(gone)
-        shutil.rmtree(gone)
+        _throw_away(self.folder / name / version)
 
     def deactivate(self, name: str) -> None:
         """Let the base answer for ``name`` again."""
@@ -275,8 +273,7 @@ class Registry:
         """Where somebody made a folder in the pointer's place, neither of the two could be done."""
         pointer = self.folder / name / POINTER
         if pointer.is_dir() and not pointer.is_symlink():
-            gone = pointer.rename(self.folder / name / f"{TRASH}{secrets.token_hex(4)}")
-            shutil.rmtree(gone)
+            _throw_away(pointer)
 
     def stage(self, name: str) -> Path:
         """A new private folder for a version that is being written."""
@@ -333,6 +330,10 @@ class Registry:
         if not NAME.fullmatch(name) or not folder.is_dir():
             return []
         return sorted(path.name for path in folder.iterdir() if VERSION.fullmatch(path.name))
+
+
+def _throw_away(folder: Path) -> None:
+    shutil.rmtree(folder.rename(folder.with_name(f"{TRASH}{secrets.token_hex(4)}")))
 
 
 def new_version() -> str:

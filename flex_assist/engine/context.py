@@ -14,6 +14,10 @@ from flex_assist.engine.llama import Adapter, Model, native
 from flex_assist.engine.prefix import KeptPrefix, shared
 from flex_assist.errors import Cancelled, EngineError, ModelError
 
+MORE_ROOM = (
+    "raise engine.context_tokens and run `flex-assist engine stop`: a host keeps the settings that "
+    "it was started with"
+)
 # Logits kept of one decode: bounds the memory that scoring takes (rows x vocabulary x 4 bytes).
 SCORED_TOKENS: Final = 128
 _ABORTED: Final = 2
@@ -110,8 +114,7 @@ class Context:
         if held + len(tokens) > self.context_tokens:
             raise EngineError(
                 f"{held + len(tokens)} tokens do not fit a context of {self.context_tokens}; "
-                "raise engine.context_tokens and run `flex-assist engine stop`: a host keeps the "
-                "settings that it was started with"
+                f"{MORE_ROOM}"
             )
         self._fill(tokens, held, every)
         self._rows = 0
@@ -237,8 +240,7 @@ class Context:
         if len(tokens) > self.context_tokens:
             raise EngineError(
                 f"the prompt has {len(tokens)} tokens and the context {self.context_tokens}; "
-                "raise engine.context_tokens and run `flex-assist engine stop`: a host keeps the "
-                "settings that it was started with"
+                f"{MORE_ROOM}"
             )
         wrong = next((t for t in tokens if not 0 <= t < self.model.vocabulary_size), None)
         if wrong is not None:

@@ -74,31 +74,31 @@ def forms(version: Path, folder: Path, windows: Sequence[list[int]]) -> dict[str
     begun_s = time.perf_counter()
     write_merged(base, lora, half, parity.FIM, kind=F16)
     merge_s = time.perf_counter() - begun_s
+    exported = matrix_for(version, base)
     for kind in TYPES:
-        for name, matrix in _matrices(kind, version).items():
+        for how, matrix in _matrices(kind, version, exported).items():
             target = folder / "form.gguf"
             begun_s = time.perf_counter()
             quantize(half, target, kind, importance=matrix, threads=parity.THREADS)
-            found[name] = {
+            made = {
                 "merge_and_quantize_s": round(merge_s + time.perf_counter() - begun_s, 2),
                 "bytes": target.stat().st_size,
                 "survival": survival(base, lora, target).record(),
                 "nats": parity.mean(parity.scores(Weights(model=target), windows)),
                 "imatrix": matrix is not None,
             }
+            if matrix == exported:
+                found[kind] = made
+            if how:
+                found[f"{kind} {how} imatrix"] = made
     return found
 
 
-def _matrices(kind: str, version: Path) -> dict[str, Path | None]:
-    """The form as it is exported, and, where llama.cpp uses a matrix, with it and without."""
-    exported = matrix_for(version, store.find("smollm2-135m").path)
+def _matrices(kind: str, version: Path, exported: Path | None) -> dict[str, Path | None]:
+    """What a form is made with: with the matrix and without, where llama.cpp uses one."""
     if kind in ("F16", "Q8_0"):
-        return {kind: exported}
-    return {
-        kind: exported,
-        f"{kind} with imatrix": version / IMATRIX_GGUF,
-        f"{kind} without imatrix": None,
-    }
+        return {"": exported}
+    return {"with": version / IMATRIX_GGUF, "without": None}
 
 
 def peft_nats(version: Path, windows: Sequence[list[int]]) -> float:

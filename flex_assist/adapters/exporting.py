@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from flex_assist.adapters import manifest as manifests
 from flex_assist.adapters import ollama
+from flex_assist.adapters.forms import Parts, write_form
 from flex_assist.adapters.manifest import (
     IMATRIX_GGUF,
     LORA_GGUF,
@@ -28,6 +29,7 @@ from flex_assist.locations import private_directory
 FORMATS: Final = ("gguf", "peft", "ollama", "vllm")
 SERVED_TYPE: Final = "Q8_0"
 FOUR_BITS: Final = ("Q4_K_M", "Q4_0")
+LEAST_GAIN_TOLD: Final = 1.05
 README: Final = "README.md"
 VLLM_RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
 PEFT_FILES: Final = (PEFT_WEIGHTS, PEFT_CONFIG, manifests.FILE_NAME)
@@ -188,9 +190,7 @@ def _merged(order: Order, target: Path, progress: Progress) -> dict[str, Any]:
     In Q8_0 it is the very file that was measured and is served.
     """
     # Imported here: the command line starts without numpy.
-    from flex_assist.models.merging import write_merged
     from flex_assist.models.provenance import Provenance
-    from flex_assist.models.quantized import F16
     from flex_assist.models.survival import survival
 
     version, manifest = order.version, order.version.manifest
@@ -209,37 +209,19 @@ def _merged(order: Order, target: Path, progress: Progress) -> dict[str, Any]:
         version=manifest.version,
         adapter_sha256=digest(version.lora),
     )
-    half = target.with_suffix(".f16")
-    quantize.check_space(half, _half_bytes(order.base))
-    write_merged(order.base, version.lora, half, manifest.fim, provenance=provenance, kind=F16)
-    matrix = matrix_for(version.folder, order.base)
-    quantize.quantize(half, target, order.kind, importance=matrix, progress=progress)
-    half.unlink()
-    return survival(order.base, version.lora, target).record()
-
-
-def matrix_for(folder: Path, base: Path) -> Path | None:
-    """The importance matrix of a version, where it does good.
-
-    With it the quantizer searches the grid that fits a tensor best. Where the base came in few
-    bits that is the base's own grid, and the update, smaller than its steps, is rounded away: the
-    file is closer to the one before rounding, and answers as the base does (docs/log.md).
-    """
-    from flex_assist.models.gguf_file import is_low_bit, open_gguf
-
-    matrix = folder / IMATRIX_GGUF
-    return matrix if matrix.is_file() and not is_low_bit(open_gguf(base)) else None
-
-
-def _half_bytes(base: Path) -> int:
-    """Bytes of a model in F16."""
-    from flex_assist.models.gguf_file import open_gguf
-
-    return 2 * sum(int(tensor.n_elements) for tensor in open_gguf(base).tensors)
+    matrix = version.folder / IMATRIX_GGUF
+    parts = Parts(
+        base=order.base, lora=version.lora, fim=manifest.fim,
+        matrix=matrix if matrix.is_file() else None, provenance=provenance,
+    )  # fmt: skip
+    gain = write_form(parts, target, order.kind, progress=progress)
+    return {**survival(order.base, version.lora, target).record(), "most_gain": round(gain, 3)}
 
 
 def _note(order: Order, survival: dict[str, Any]) -> str:
     kept = f"what was learnt is in it with a cosine of {survival['mean']:.2f}"
+    if (gain := survival.get("most_gain", 1)) >= LEAST_GAIN_TOLD:
+        kept += f", merged up to {gain:.2f} times as long, as much as rounding takes of it"
     if order.kind in FOUR_BITS:
         return f"{kept}: for programs that need 4 bits; {SERVED_TYPE} answers better"
     return kept

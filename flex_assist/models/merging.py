@@ -1,5 +1,6 @@
 """Base + update as a model of its own."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ def write_merged(
     *,
     provenance: Provenance | None = None,
     kind: GGMLQuantizationType = Q8_0,
+    gains: Mapping[str, float] | None = None,
 ) -> None:
     """Write base + update, atomically; summed in float32.
 
@@ -30,6 +32,7 @@ def write_merged(
         base: The file that was trained on. In 4 or 5 bits it is dequantized.
         lora: The update, as ``lora_gguf.write_lora`` wrote it: its layout was checked there.
         kind: Q8_0 to serve it, F16 to quantize it further.
+        gains: By tensor: what its update is multiplied by, 1 if not given (``rounding``).
 
     Raises:
         ExportError: The update is not of this base.
@@ -38,7 +41,10 @@ def write_merged(
     metadata: dict[str, int | str] = {**fim_metadata(open_gguf(base), fim)}
     if provenance is not None:
         metadata |= provenance.metadata()
-    updates = {name: update.rows for name, update in stored_updates(lora).items()}
+    updates = {
+        name: update.times((gains or {}).get(name, 1.0)).rows
+        for name, update in stored_updates(lora).items()
+    }
     write_model(base, target, updates, metadata, kind)
 
 

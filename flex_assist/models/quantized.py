@@ -67,7 +67,7 @@ def _write(
     wanted: GGMLQuantizationType,
 ) -> None:
     with closing(gguf.GGUFWriter(part, architecture(reader))) as writer:
-        _copy_metadata(reader, writer, metadata)
+        copy_metadata(reader, writer, metadata)
         for tensor in reader.tensors:
             shape = shape_of(tensor)
             kind = _target_type(tensor, tensor.name in updates, wanted)
@@ -126,11 +126,19 @@ def _converted(
         yield np.ascontiguousarray(quantized).data.cast("B")
 
 
-def _copy_metadata(
-    reader: gguf.GGUFReader, writer: gguf.GGUFWriter, changed: Mapping[str, Any]
+def copy_metadata(
+    reader: gguf.GGUFReader, writer: gguf.GGUFWriter, changed: Mapping[str, Any], without: str = ""
 ) -> None:
+    """Give a new file the keys of another.
+
+    Args:
+        changed: Keys that are set instead.
+        without: Keys that begin with this are left out.
+    """
     for name, source in reader.fields.items():
         if name.startswith("GGUF.") or name == gguf.Keys.General.ARCHITECTURE or name in changed:
+            continue
+        if without and name.startswith(without):
             continue
         kind = source.types[0]
         inner = source.types[-1] if kind == gguf.GGUFValueType.ARRAY else None

@@ -50,6 +50,10 @@ class StoredUpdate:
         """Some rows of what is added to the weight."""
         return self.b[at] @ self.a
 
+    def times(self, factor: float) -> "StoredUpdate":
+        """The update, longer by ``factor``."""
+        return self if factor == 1 else StoredUpdate(a=self.a, b=self.b * np.float32(factor))
+
 
 def stored_updates(lora: Path) -> dict[str, StoredUpdate]:
     """The updates of a LoRA GGUF file by tensor name; its scale is in b.

@@ -16,11 +16,10 @@ from peft import PeftModel
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
-from flex_assist.adapters.exporting import FORMATS, Order, export, matrix_for
+from flex_assist.adapters.exporting import FORMATS, Order, export
 from flex_assist.adapters.importing import import_folder, import_gguf
 from flex_assist.adapters.registry import AdapterVersion, Registry
 from flex_assist.cli.adapters import app
-from flex_assist.engine.quantize import quantize
 from flex_assist.errors import (
     BusyError,
     ConfigError,
@@ -91,15 +90,6 @@ def test_the_importance_matrix_of_the_version_is_used(
     )
     assert len(with_it) == len(without)
     assert with_it != without
-
-
-def test_no_matrix_over_a_base_in_few_bits(
-    version: AdapterVersion, base: Path, tmp_path: Path
-) -> None:
-    """It would round the update away: the quantizer would find the base's own grid again."""
-    quantize(base, four := tmp_path / "four.gguf", "Q4_0")
-    assert matrix_for(version.folder, four) is None
-    assert matrix_for(version.folder, base) == version.folder / "imatrix.gguf"
 
 
 def test_what_a_killed_export_left_is_removed(

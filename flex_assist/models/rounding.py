@@ -1,0 +1,138 @@
+"""How much of an update's length a quantizer leaves, and what makes up for it.
+
+With an importance matrix llama.cpp searches the grid on which a tensor's rounding costs least.
+Where the base came in few bits that is close to the base's own grid: its values are met well, and
+the update, smaller than half a step, falls back on them. On a sample of each tensor's rows we see
+how long the update is afterwards, and merge it longer by so much.
+"""
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import gguf
+import numpy as np
+from numpy.typing import NDArray
+
+from flex_assist.models.gguf_file import architecture, open_gguf, shape_of, tensor_values, values_at
+from flex_assist.models.importance import read_importance, write_importance
+from flex_assist.models.quantized import copy_metadata
+from flex_assist.models.survival import StoredUpdate, stored_updates
+
+# Of each tensor so many numbers are rounded to learn from, in rows that lie evenly in it.
+SAMPLE_NUMBERS, LEAST_ROWS = 1 << 15, 16
+# Less than this is no length to correct: the form cannot hold the update. Without the matrix it
+# rounds with less system, which costs less.
+LEAST_SHARE: Final = 0.3
+MOST_GAIN: Final = 1.5
+Quantize = Callable[[Path, Path, Path], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correction:
+    """What to merge and to quantize with.
+
+    Attributes:
+        shares: By the tensor type that the quantizer takes (Q5_0): <Q(W0 + dW) - W0, dW> / <dW, dW>
+            over the tensors of that type, with the importance matrix.
+        gains: By tensor: by how much its update is merged longer.
+        dropped: Tensors for which the importance matrix is not used.
+    """
+
+    shares: Mapping[str, float]
+    gains: Mapping[str, float]
+    dropped: frozenset[str]
+
+
+def learn_correction(
+    base: Path, lora: Path, matrix: Path, folder: Path, quantize: Quantize
+) -> Correction:
+    """Round a sample of base + update with the importance matrix, and see what is left.
+
+    Args:
+        base: The file that was trained on.
+        folder: For what is removed again.
+        quantize: Writes the model of the first path in the form wanted to the second, with the
+            matrix of the third.
+
+    Raises:
+        ExportError: The sample cannot be quantized.
+        ModelError: A file is damaged.
+    """
+    updates = stored_updates(lora)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".sample-") as name:
+        whole, rounded = Path(name) / "sample.gguf", Path(name) / "rounded.gguf"
+        _write_sample(base, updates, whole)
+        quantize(whole, rounded, matrix)
+        tensors = {tensor.name: tensor for tensor in open_gguf(rounded).tensors}
+        shares = _shares(base, updates, tensors)
+        types = {name: tensors[name].tensor_type.name for name in updates}
+    return Correction(
+        shares=shares,
+        gains={name: _gain(shares.get(kind, 1.0)) for name, kind in types.items()},
+        dropped=frozenset(
+            name for name, kind in types.items() if _too_short(shares.get(kind, 1.0))
+        ),
+    )
+
+
+def write_part(matrix: Path, dropped: frozenset[str], target: Path) -> None:
+    """Write an importance matrix without some of its tensors; nothing where none is left."""
+    whole = read_importance(matrix)
+    sums = {name: values for name, values in whole.sums.items() if name not in dropped}
+    if sums:
+        write_importance(target, replace(whole, sums=sums), whole.tokens)
+
+
+def _too_short(share: float) -> bool:
+    return share < LEAST_SHARE
+
+
+def _gain(share: float) -> float:
+    return 1.0 if _too_short(share) else min(MOST_GAIN, max(1.0, 1 / share))
+
+
+def _sampled(tensor: gguf.ReaderTensor) -> NDArray[np.intp]:
+    rows, width = shape_of(tensor)
+    count = min(rows, max(LEAST_ROWS, SAMPLE_NUMBERS // width))
+    return np.linspace(0, rows - 1, count).round().astype(np.intp)
+
+
+def _write_sample(base: Path, updates: Mapping[str, StoredUpdate], target: Path) -> None:
+    """Some rows of each matrix of base + update; the quantizer chooses types as for the whole."""
+    reader = open_gguf(base)
+    with closing(gguf.GGUFWriter(target, architecture(reader))) as writer:
+        copy_metadata(reader, writer, {}, without="tokenizer.")
+        for tensor in reader.tensors:
+            if len(tensor.shape) == 1:
+                writer.add_tensor(tensor.name, tensor_values(tensor))
+                continue
+            at = _sampled(tensor)
+            values = values_at(tensor, at)
+            if update := updates.get(tensor.name):
+                values = values + update.b[at] @ update.a
+            writer.add_tensor(tensor.name, values.astype(np.float16))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+
+
+def _shares(
+    base: Path, updates: Mapping[str, StoredUpdate], rounded: Mapping[str, gguf.ReaderTensor]
+) -> dict[str, float]:
+    """By type and not by tensor: of a short update one tensor's rounding says too little."""
+    got: defaultdict[str, float] = defaultdict(float)
+    wanted: defaultdict[str, float] = defaultdict(float)
+    for tensor in open_gguf(base).tensors:
+        if (update := updates.get(tensor.name)) is None:
+            continue
+        at, kind = _sampled(tensor), rounded[tensor.name].tensor_type.name
+        delta = update.b[at] @ update.a
+        change = tensor_values(rounded[tensor.name]) - values_at(tensor, at)
+        got[kind] += float(np.vdot(change, delta))
+        wanted[kind] += float(np.vdot(delta, delta))
+    return {kind: got[kind] / length for kind, length in wanted.items() if length}

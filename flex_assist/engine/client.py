@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from flex_assist.config import EngineSettings
 from flex_assist.engine import wire
-from flex_assist.engine.launch import HostProcess
-from flex_assist.engine.link import Gone, Link, greet
+from flex_assist.engine.launch import HostProcess, kill_host
+from flex_assist.engine.link import Gone, Link, SilentError, greet
 from flex_assist.engine.protocol import (
     Finished,
     GenerateRequest,
@@ -93,21 +93,24 @@ class HostEngine:
     async def stop_host(self) -> bool:
         """End the host, whatever it does; whether there was one.
 
+        One that does not end when it is asked is killed: clients recover from that.
+
         Raises:
-            EngineError: It does not end.
+            EngineError: It does not end, and its process is not known.
         """
-        link = await greet(self._place)
+        try:
+            link = await greet(self._place)
+        except SilentError as error:
+            return kill_host(error.process)
         if link is None:
             return False
         try:
             link.tell({"op": "stop", "id": 0} if link.speaks_ours else {"op": "retire"})
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 await link.wait_closed()
-        except TimeoutError as error:
+        except TimeoutError:
             process = link.about.get("process")
-            raise EngineError(
-                f"the engine host (process {process}) does not end; end that process by hand"
-            ) from error
+            return kill_host(process if isinstance(process, int) else None)
         finally:
             await link.close()
         return True

@@ -18,6 +18,8 @@ from flex_assist.errors import Cancelled, EngineError, FlexAssistError
 _log = logging.getLogger(__name__)
 
 HELLO_TIMEOUT_S: Final = 5.0
+# An editor may be halted for a while, by its user or by the machine.
+READ_TIMEOUT_S: Final = 30.0
 MAX_REQUESTS: Final = 64
 
 
@@ -207,8 +209,16 @@ class Connection:
                 raise EngineError(f"the engine host does not know the operation {other!r}")
 
     async def _drain(self) -> None:
-        with contextlib.suppress(ConnectionError):
-            await self._writer.drain()
+        """Wait until the client has read; one that reads no more is given up."""
+        try:
+            async with asyncio.timeout(READ_TIMEOUT_S):
+                await self._writer.drain()
+        except TimeoutError:
+            _log.warning("a client that reads no more is given up")
+            # Not closed, which would wait for it: this ends ``serve``.
+            self._writer.transport.abort()
+        except ConnectionError:
+            return
 
     def _send(self, message: dict[str, Any]) -> None:
         if not self._writer.is_closing():

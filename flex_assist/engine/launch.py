@@ -15,6 +15,8 @@ from flex_assist.errors import EngineError
 from flex_assist.locations import Locations
 from flex_assist.processes import own_command
 
+HOST_MODULE: Final = "flex_assist.engine.host"
+KILL_TIMEOUT_S: Final = 10.0
 _LAST_WORDS_BYTES: Final = 2000
 
 
@@ -28,7 +30,7 @@ class HostProcess:
             for name in Locations.__slots__
             for part in (f"--{name}", str(getattr(locations, name).absolute()))
         )
-        command = own_command("flex_assist.engine.host", *folders)
+        command = own_command(HOST_MODULE, *folders)
         command += ["--settings", json.dumps(dataclasses.asdict(settings))]
         with open_log(self._log) as log:
             try:
@@ -67,6 +69,29 @@ class HostProcess:
         except OSError:
             return "it left no log"
         return next((line.strip() for line in reversed(lines) if line.strip()), "its log is empty")
+
+
+def kill_host(number: int | None) -> bool:
+    """End the host that is process ``number`` by force, and nothing else.
+
+    Raises:
+        EngineError: That is none, or it cannot be ended.
+    """
+    import psutil
+
+    try:
+        process = psutil.Process(number) if number else None
+        if process is not None and HOST_MODULE in process.cmdline():
+            process.kill()
+            process.wait(KILL_TIMEOUT_S)
+            return True
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.Error:
+        pass
+    raise EngineError(
+        f"the engine host does not end; end its process by hand: it runs the module {HOST_MODULE}"
+    )
 
 
 def _detached() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from flex_assist import __version__
 from flex_assist.engine import wire
 from flex_assist.engine.protocol import PROTOCOL_VERSION
-from flex_assist.engine.rendezvous import Rendezvous
+from flex_assist.engine.rendezvous import Rendezvous, listening_process
 from flex_assist.errors import EngineError
 
 _log = logging.getLogger(__name__)
@@ -41,11 +41,9 @@ async def greet(place: Rendezvous) -> "Link | None":
             answer = await wire.read(reader)
     # Before OSError, of which it is one.
     except TimeoutError as error:
+        process = listening_process(writer.get_extra_info("socket"))
         writer.close()
-        raise EngineError(
-            "the engine host is there but does not answer; end its process by hand: it runs the "
-            "module flex_assist.engine.host"
-        ) from error
+        raise SilentError(process) from error
     except (OSError, wire.FrameError):
         answer = None
     if answer is None or "error" in answer:
@@ -55,11 +53,26 @@ async def greet(place: Rendezvous) -> "Link | None":
     return Link(reader, writer, answer)
 
 
+class SilentError(EngineError):
+    """A host is there, and says nothing.
+
+    Args:
+        process: Its id, where the system tells.
+    """
+
+    def __init__(self, process: int | None) -> None:
+        super().__init__(
+            "the engine host is there but does not answer; end it with: flex-assist engine stop"
+        )
+        self.process = process
+
+
 class Gone(Exception):
     """The connection ended.
 
     Args:
-        politely: The host said goodbye: what it has not answered, it has not begun.
+        politely: What the host has not answered it has not begun: it said goodbye, or was gone
+            before it was asked.
     """
 
     def __init__(self, politely: bool) -> None:
@@ -163,6 +176,9 @@ class Link:
                 inbox = self._inboxes.get(message.get("id", 0))
                 if inbox is not None:
                     inbox.put_nowait(message)
+            # Nobody has what was just written, and a goodbye is lost with the connection.
+            if isinstance(self._reader.exception(), BrokenPipeError):
+                self._politely = True
         except (wire.FrameError, OSError) as error:
             _log.warning("the engine host cannot be understood: %s", error)
         finally:

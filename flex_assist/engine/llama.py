@@ -7,8 +7,10 @@ The only module that imports ``llama_cpp``. Nothing here is for two threads at o
 import collections
 import ctypes
 import functools
+import itertools
 import logging
 import os
+import re
 import threading
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +33,14 @@ LIBRARY: Final = str(llama_cpp.__version__)
 GGML: Final = _ggml.libggml
 ALL_LAYERS: Final = -1
 _NO_TOKEN: Final = -1
+# llama.cpp matches the words of some vocabularies by a function that calls itself for each
+# character: a longer run of one kind would end the process. Nothing that anybody reads has one.
+_MOST_RUN: Final = 1024
+# Letters, digits, spaces, and the rest. Looking back makes it look at each run once.
+_LONG_RUN: Final = re.compile(
+    r"(?<![^\W\d_])[^\W\d_]{N,}|(?<!\d)\d{N,}|(?<!\s)\s{N,}"
+    r"|(?<![^\w\s])(?<!_)(?:[^\w\s]|_){N,}".replace("N", str(_MOST_RUN))
+)
 _REASONS: Final = ("error", "failed", "unknown", "invalid", "not ", "mismatch", "wrong", "corrupt")
 
 
@@ -164,6 +174,19 @@ class Model:
             special: Control tokens spelled out in ``text`` become such; else they are plain text.
         """
         self.handle  # noqa: B018 - raises if closed
+        if len(text) <= _MOST_RUN:
+            return self._tokenized(text, special)
+        ends = [
+            end
+            for run in _LONG_RUN.finditer(text)
+            for end in range(run.start() + _MOST_RUN, run.end() + 1, _MOST_RUN)
+        ]
+        parts = itertools.pairwise([0, *ends, len(text)])
+        return [
+            token for start, end in parts for token in self._tokenized(text[start:end], special)
+        ]
+
+    def _tokenized(self, text: str, special: bool) -> list[int]:
         data = text.encode("utf-8", "replace")
         room = len(data) + 8
         for _ in range(2):

@@ -8,7 +8,9 @@ import asyncio
 import contextlib
 import os
 import secrets
+import socket
 import stat
+import struct
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -23,6 +25,8 @@ TOKEN_BYTES: Final = 32
 MAX_LOG_BYTES: Final = 1024 * 1024
 _LOOPBACK: Final = "127.0.0.1"
 _MAX_FILE_BYTES: Final = 256
+# Process, user, group: ucred of unix(7).
+_CREDENTIALS: Final = "3i"
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -147,6 +151,16 @@ def open_log(path: Path) -> IO[bytes]:
     except OSError as error:
         raise EngineError(f"the log {str(path)!r} cannot be written: {error}") from error
     return file
+
+
+def listening_process(connection: socket.socket) -> int | None:
+    """Who listens at the other end of a Unix socket; None where the system does not tell."""
+    if not hasattr(socket, "SO_PEERCRED") or connection.family != socket.AF_UNIX:
+        return None
+    size = struct.calcsize(_CREDENTIALS)
+    found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    process, _, _ = struct.unpack(_CREDENTIALS, found)
+    return int(process) or None
 
 
 def rendezvous(locations: Locations) -> Rendezvous:

@@ -25,10 +25,9 @@ from flex_assist.models.survival import StoredUpdate, stored_updates
 
 # Of each tensor so many numbers are rounded to learn from, in rows that lie evenly in it.
 SAMPLE_NUMBERS, LEAST_ROWS = 1 << 15, 16
-# Less than this is no length to correct: the form cannot hold the update. Without the matrix it
-# rounds with less system, which costs less.
-LEAST_SHARE: Final = 0.3
-MOST_GAIN: Final = 1.5
+# Where less is left, the form cannot hold the update with the matrix: most weights fall back on the
+# base's, and making the others longer brings them no nearer. Without it rounding has less system.
+LEAST_SHARE: Final = 0.6
 Quantize = Callable[[Path, Path, Path], None]
 
 
@@ -93,7 +92,7 @@ def _too_short(share: float) -> bool:
 
 
 def _gain(share: float) -> float:
-    return 1.0 if _too_short(share) else min(MOST_GAIN, max(1.0, 1 / share))
+    return 1.0 if _too_short(share) else max(1.0, 1 / share)
 
 
 def _sampled(tensor: gguf.ReaderTensor) -> NDArray[np.intp]:

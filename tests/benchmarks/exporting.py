@@ -244,6 +244,12 @@ def verdicts(found: dict[str, Any]) -> dict[str, bool]:
         <= 0.01,
         "q4_k_m_with_imatrix_at_least_as_good_as_without": made["Q4_K_M"]["nats"]
         <= made["Q4_K_M without imatrix"]["nats"],
+        # Where the interval of the difference is above nought, the matrix did harm.
+        "no_form_worse_than_without_imatrix": all(
+            one["exported_less_this_ci95"][0] <= 0
+            for name, one in made.items()
+            if name.endswith("without imatrix")
+        ),
         "survival_f16": made["F16"]["survival"]["mean"] >= 0.99,
         "survival_q8_0": made["Q8_0"]["survival"]["mean"] >= 0.9,
         # As the product makes them; the others are for comparison.

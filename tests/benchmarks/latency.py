@@ -38,9 +38,11 @@ def merged(folder: Path, steps: int) -> Path:
     return folder / MERGED_GGUF
 
 
-def measure(model: Path, seconds: float) -> dict[str, Any]:
+def measure(model: Path, seconds: float, server: Path | None) -> dict[str, Any]:
     """One run of the command."""
     command = [bars.PROGRAM, "bench", "latency", "--model", str(model), "--json"]
+    if server is not None:
+        command += ["--llama-server", str(server)]
     done = subprocess.run(
         [*command, "--seconds", str(seconds)],
         check=True, stdout=subprocess.PIPE, text=True, env={**os.environ},
@@ -64,14 +66,20 @@ def main() -> int:
     """Measure and write the bar."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, help="a merged file, instead of training one")
+    parser.add_argument(
+        "--llama-server", type=Path, help="a llama-server of your own, instead of the package's"
+    )
     parser.add_argument("--steps", type=int, default=80, help="of the training")
     parser.add_argument("--seconds", type=float, default=0, help="of the trace; 0 takes all")
     parser.add_argument("--print", action="store_true", help="print, and write no bar")
     arguments = parser.parse_args()
     with TemporaryDirectory() as name:
         model = arguments.model or merged(Path(name), arguments.steps)
-        found = measure(model, arguments.seconds)
-    figures = {"command": bars.command("latency"), **found, "bars": verdicts(found)}
+        found = measure(model, arguments.seconds, arguments.llama_server)
+    # Where it lies on this machine is of no use on another.
+    shown = [arg.replace(str(arguments.llama_server), "llama-server") for arg in sys.argv[1:]]
+    command = bars.command("latency", shown)
+    figures = {"command": command, **found, "bars": verdicts(found)}
     if arguments.print:
         print(json.dumps(figures, indent=2))
     else:

@@ -6,19 +6,28 @@ import dataclasses
 import os
 import shutil
 import signal
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import pytest
 
 from flex_assist.config import EngineSettings
-from flex_assist.engine import connection, giving_way
+from flex_assist.engine import connection, giving_way, link, wire
 from flex_assist.engine.client import HostEngine
 from flex_assist.engine.host import MAX_CONNECTIONS
-from flex_assist.engine.protocol import Finished, GenerateRequest, Priority, Weights
+from flex_assist.engine.launch import kill_host
+from flex_assist.engine.protocol import (
+    PROTOCOL_VERSION,
+    Finished,
+    GenerateRequest,
+    Piece,
+    Priority,
+    Weights,
+)
 from flex_assist.engine.rendezvous import rendezvous
 from flex_assist.errors import EngineError, FlexAssistError, ModelError
 from flex_assist.locations import Locations
@@ -255,3 +264,79 @@ async def test_the_host_says_that_it_works_and_training_waits(
     began_s = time.monotonic()
     await asyncio.to_thread(giving_way.wait, busy)
     assert time.monotonic() - began_s < giving_way.FRESH_S + giving_way.RENEW_EVERY_S + 0.2
+
+
+@pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="the system does not tell who hangs")
+async def test_a_hung_host_is_ended_by_force(
+    engine: HostEngine, request_for: GenerateRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "HELLO_TIMEOUT_S", 0.5)
+    process = psutil.Process((await engine.status())["process"])
+    process.suspend()
+    assert await engine.stop_host()
+    assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    await engine.close()
+    assert (await answer(engine, request_for)).completion_tokens
+
+
+async def test_a_host_that_does_not_end_is_ended_by_force(
+    engine: HostEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says hello, and hangs then."""
+    monkeypatch.setattr("flex_assist.engine.client.STOP_TIMEOUT_S", 0.5)
+    process = psutil.Process((await engine.status())["process"])
+    tell = link.Link.tell
+
+    def late(self: link.Link, message: dict[str, Any]) -> None:
+        process.suspend()
+        tell(self, message)
+
+    monkeypatch.setattr(link.Link, "tell", late)
+    assert await engine.stop_host()
+    assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+async def test_nothing_but_a_host_is_ended_by_force() -> None:
+    with pytest.raises(EngineError, match="end its process by hand"):
+        kill_host(os.getpid())
+    with pytest.raises(EngineError, match="end its process by hand"):
+        kill_host(None)
+
+
+async def test_a_client_that_reads_no_more_is_given_up(
+    locations: Locations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its answer would be computed for nobody, and the host could never go to sleep."""
+    monkeypatch.setattr(connection, "READ_TIMEOUT_S", 0.3)
+    ended = asyncio.Event()
+
+    class Endless:
+        async def generate(self, request: GenerateRequest) -> AsyncIterator[Piece]:
+            try:
+                while True:
+                    yield Piece(text="x" * 100_000)
+            finally:
+                ended.set()
+
+    service = connection.Service(
+        engine=cast(Any, Endless()), token="t", activity=connection.Activity(),
+        describe=dict, stop=ended.set, retire=ended.set,
+    )  # fmt: skip
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await connection.Connection(service, reader, writer).serve()
+
+    server = await asyncio.start_unix_server(serve, str(tmp_path / "s"))
+    _, writer = await asyncio.open_unix_connection(str(tmp_path / "s"), limit=1)
+    hello = {"op": "hello", "protocol": PROTOCOL_VERSION, "version": "1", "token": "t"}
+    request = GenerateRequest(weights=Weights(model=tmp_path / "m"), tokens=(1,), max_tokens=1)
+    writer.write(wire.frame(hello))
+    writer.write(wire.frame({"op": "generate", "id": 1, **wire.pack_request(request)}))
+    try:
+        async with asyncio.timeout(5):
+            await ended.wait()
+            while service.activity.requests:
+                await asyncio.sleep(0.01)
+    finally:
+        writer.close()
+        server.close()

@@ -2,6 +2,8 @@
 
 import itertools
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ from flex_assist.engine.context import Context
 from flex_assist.engine.interrupt import Interrupt, Paused
 from flex_assist.engine.llama import Adapter, Model
 from flex_assist.errors import Cancelled, EngineError, ModelError
+from flex_assist.models.quantized import write_model
 
 TEXT = "def fibonacci(n):\n    if n < 2:\n        return n\n    return fibonacci(n - 1) + "
 
@@ -263,3 +266,25 @@ def test_nothing_is_written_to_the_standard_streams(
     with pytest.raises(ModelError):
         Model.load(tmp_path / "bad.gguf")
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("character", ["a", "7", " ", "=", "_", "é"])
+def test_a_run_of_one_kind_does_not_end_the_process(
+    cut_starter: Callable[[int], Path], tmp_path: Path, character: str
+) -> None:
+    """llama.cpp matches this vocabulary's words by a function that calls itself."""
+    path = tmp_path / "words.gguf"
+    write_model(cut_starter(1), path, metadata={"tokenizer.ggml.pre": "deepseek-coder"})
+    program = (
+        "import sys; from pathlib import Path; from flex_assist.engine.llama import Model;"
+        "model = Model.load(Path(sys.argv[1]), vocab_only=True); text = sys.argv[2] * 200_000;"
+        "ids = model.tokenize('x ' + text);"
+        "assert b''.join(map(model.token_bytes, ids)).decode() == 'x ' + text"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(path), character], check=False)
+    assert done.returncode == 0
+
+
+def test_only_long_runs_are_cut(model: Model) -> None:
+    text = "x = '" + "a" * 1023 + "'\n" + TEXT * 40
+    assert model.tokenize(text) == model._tokenized(text, False)

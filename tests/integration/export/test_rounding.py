@@ -48,7 +48,7 @@ def test_the_update_is_as_long_as_it_was_learnt(
 ) -> None:
     files = written[0]
     correction = learnt(few_bits, files, "Q4_0", tmp_path)
-    assert 0.3 < min(correction.shares.values()) < 0.95
+    assert 0.6 < min(correction.shares.values()) < 0.95
     assert not correction.dropped
     plain, made = tmp_path / "plain.gguf", tmp_path / "made.gguf"
     write_form(Parts(base=few_bits, lora=files / LORA), plain, "F16")
@@ -81,7 +81,7 @@ def test_no_matrix_where_nothing_would_be_left(
     """On the grid that the base came in, the quantizer finds the base again."""
     files, part = written[0], tmp_path / "part.gguf"
     correction = learnt(few_bits, files, "Q4_K_M", tmp_path)
-    assert correction.shares["Q4_K"] < 0.3 < correction.shares["Q6_K"]
+    assert correction.shares["Q4_K"] < 0.6 < correction.shares["Q6_K"]
     assert correction.dropped
     assert {correction.gains[name] for name in correction.dropped} == {1.0}
     write_part(files / MATRIX, correction.dropped, part)

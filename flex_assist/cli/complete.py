@@ -63,6 +63,10 @@ def command(
         print(completion.text)
         if explain:
             say("\n".join(why.lines(completion)))
+        elif not completion.text:
+            made = completion.explanation
+            reason = (made.nothing if made is not None else "") or "--explain tells more"
+            say(f"nothing is suggested here: {reason}")
     if completion.warning:
         say(completion.warning)
 
@@ -97,16 +101,20 @@ def parse_place(place: str) -> tuple[Path, int, int]:
 
 
 def offset_of(text: str, line: int, column: int) -> int:
-    """Characters before a place that counts from 1; a column past the end means the end.
+    """Characters before a place that counts from 1.
 
     Raises:
-        ConfigError: The text has fewer lines.
+        ConfigError: The text has fewer lines, or the line fewer characters.
     """
     lines = text.split("\n")
     if line > len(lines):
         raise ConfigError(f"line {line} is past the end; the text has {len(lines)} lines")
     own = lines[line - 1].removesuffix("\r")
-    return sum(len(one) + 1 for one in lines[: line - 1]) + min(column - 1, len(own))
+    if column > len(own) + 1:
+        raise ConfigError(
+            f"column {column} is past the end; line {line} ends at column {len(own) + 1}"
+        )
+    return sum(len(one) + 1 for one in lines[: line - 1]) + column - 1
 
 
 def _language_id(name: str | None) -> str | None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 EndedBy = Literal["end", "text", "length"]
 ENDINGS: dict[str, str] = {
     "end": "the model ended it",
-    "text": "nothing behind it could be shown",
+    "text": "stopped there, since nothing that follows would be shown",
     "length": "at the limit of tokens",
 }
 

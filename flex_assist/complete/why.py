@@ -45,6 +45,8 @@ def _prompt(completion: Completion, made: Explanation) -> Iterator[str]:
         f"prompt: {sum(part.tokens for part in made.parts)} tokens ({parts}); "
         f"{completion.reused_tokens} of them were computed before"
     )
+    if not any(part.name == "suffix" for part in made.parts):
+        yield "  the text after the cursor is not used: this model was taught no infilling"
     if made.masked:
         yield "  a secret near the cursor was masked"
     for chunk in made.chunks:

@@ -44,8 +44,8 @@ def test_what_is_no_place(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "column", "offset"),
     [
-        ("", 1, 1, 0), ("ab\ncd", 1, 3, 2), ("ab\ncd", 1, 99, 2), ("ab\ncd", 2, 1, 3),
-        ("ab\ncd\n", 3, 1, 6), ("ab\r\ncd", 1, 99, 2), ("ab\r\ncd", 2, 2, 5), ("é😀x", 1, 3, 2),
+        ("", 1, 1, 0), ("ab\ncd", 1, 3, 2), ("ab\ncd", 2, 1, 3), ("ab\ncd", 2, 3, 5),
+        ("ab\ncd\n", 3, 1, 6), ("ab\r\ncd", 1, 3, 2), ("ab\r\ncd", 2, 2, 5), ("é😀x", 1, 3, 2),
         ("a\u2028b\nc", 2, 1, 4), ("a\x0cb\nc", 2, 1, 4),
     ],
 )  # fmt: skip
@@ -58,13 +58,19 @@ def test_a_line_past_the_end() -> None:
         offset_of("a\nb", 3, 1)
 
 
+@pytest.mark.parametrize("text", ["ab", "ab\ncd", "ab\r\ncd"])
+def test_a_column_past_the_end(text: str) -> None:
+    with pytest.raises(ConfigError, match="column 4 is past the end; line 1 ends at column 3"):
+        offset_of(text, 1, 4)
+
+
 @given(st.text(alphabet="ab\n\r😀", max_size=40), st.integers(1, 9), st.integers(1, 9))
 def test_the_cursor_is_on_its_line(text: str, line: int, column: int) -> None:
-    if line > text.count("\n") + 1:
+    if line > text.count("\n") + 1 or column > len(text.split("\n")[line - 1].rstrip("\r")) + 1:
         return
     before = text[: offset_of(text, line, column)]
     assert before.count("\n") == line - 1
-    assert len(before.rpartition("\n")[2]) <= column - 1
+    assert len(before.rpartition("\n")[2]) == column - 1
     assert not (before.endswith("\r") and text[len(before) :].startswith("\n"))
 
 

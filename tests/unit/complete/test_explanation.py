@@ -49,12 +49,22 @@ def test_all_of_it_is_told() -> None:
         "prompt: 60 tokens (retrieval 20, suffix 11, start 1, path 8, prefix 20); 40 of them",
         "src/zebra_billing.py:13-14 (alike, score 7.2, 20 tokens)",
         "src/zebra_tax.py:1-1 (defines zebra_total, did not fit)",
-        "written: 5 tokens, 16 characters; nothing behind it could be shown",
+        "written: 5 tokens, 16 characters; stopped there, since nothing that follows",
         "filters: cut to one line",
         "milliseconds: context 1.2, total 40.0",
     ):
         assert part in told
     assert "nothing shown" not in told
+    assert "no infilling" not in told
+
+
+def test_a_model_without_infilling_does_not_see_what_follows() -> None:
+    made = explanation(
+        replace(ASKED, prompt=replace(PROMPT, parts=(("path", 8), ("prefix", 20)))),
+        written="x", ended_by="text", shown="x", notes=(),
+    )  # fmt: skip
+    told = why.lines(replace(completion("x", "x"), explanation=made))
+    assert "  the text after the cursor is not used: this model was taught no infilling" in told
 
 
 @pytest.mark.parametrize(

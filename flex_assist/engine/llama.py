@@ -33,8 +33,9 @@ LIBRARY: Final = str(llama_cpp.__version__)
 GGML: Final = _ggml.libggml
 ALL_LAYERS: Final = -1
 _NO_TOKEN: Final = -1
-# llama.cpp matches the words of some vocabularies by a function that calls itself for each
+# llama.cpp matches the words of some BPE vocabularies by a function that calls itself for each
 # character: a longer run of one kind would end the process. Nothing that anybody reads has one.
+# (Others know no words, and would put a space before each part.)
 _MOST_RUN: Final = 1024
 # Letters, digits, spaces, and the rest. Looking back makes it look at each run once.
 _LONG_RUN: Final = re.compile(
@@ -174,7 +175,8 @@ class Model:
             special: Control tokens spelled out in ``text`` become such; else they are plain text.
         """
         self.handle  # noqa: B018 - raises if closed
-        if len(text) <= _MOST_RUN:
+        bpe = native.llama_vocab_type(self._vocabulary) == native.LLAMA_VOCAB_TYPE_BPE
+        if len(text) <= _MOST_RUN or not bpe:
             return self._tokenized(text, special)
         ends = [
             end

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import gguf
 import numpy as np
 import pytest
 
@@ -288,3 +289,27 @@ def test_a_run_of_one_kind_does_not_end_the_process(
 def test_only_long_runs_are_cut(model: Model) -> None:
     text = "x = '" + "a" * 1023 + "'\n" + TEXT * 40
     assert model.tokenize(text) == model._tokenized(text, False)
+
+
+def test_a_vocabulary_without_words_is_not_cut(tmp_path: Path) -> None:
+    """It puts a space before each text."""
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "\u2581", "a"]
+    writer = gguf.GGUFWriter(tmp_path / "spm.gguf", "llama")
+    for key in (
+        "block_count", "context_length", "embedding_length", "feed_forward_length",
+        "attention.head_count",
+    ):  # fmt: skip
+        writer.add_uint32(f"llama.{key}", 1)
+    writer.add_float32("llama.attention.layer_norm_rms_epsilon", 1e-5)
+    writer.add_string("tokenizer.ggml.model", "llama")
+    writer.add_array("tokenizer.ggml.tokens", tokens)
+    writer.add_array("tokenizer.ggml.scores", [0.0] * len(tokens))
+    writer.add_array("tokenizer.ggml.token_type", [2, 3, 3, *([6] * 256), 1, 1])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    model = Model.load(tmp_path / "spm.gguf", vocab_only=True)
+    text = "a" * 5000
+    assert b"".join(map(model.token_bytes, model.tokenize(text))).decode() == " " + text
+    model.close()

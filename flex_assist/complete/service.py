@@ -254,14 +254,15 @@ class CompletionService:
             self._ahead.begin(following.around, lambda: self._compute_ahead(following))
 
     async def _compute_ahead(self, question: Question) -> None:
+        question = question.begun_now()
         assert question.place is not None
-        clock = Clock(time.perf_counter())
+        clock = Clock(question.started)
         writing = await self._ask(question, clock, ahead=True)
         try:
-            await writing.run(question.is_finished)
+            whole = await writing.run(question.is_finished, question.is_enough_ahead)
         finally:
             await writing.close()
-        answer = replace(self._answer(question, writing, clock, True), source="ahead")
+        answer = replace(self._answer(question, writing, clock, whole), source="ahead")
         self._cache.put(question.place, question.around, answer)
         if not answer.text and (line := question.next_line()) is not None:
             await self._compute_ahead(line)

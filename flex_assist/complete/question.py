@@ -75,12 +75,16 @@ class Question:
         most_ms = (self.request.first_answer_ms or 0) * WRITTEN_ON
         return bool(self.beginning(text)) and self._passed_ms() >= most_ms
 
-    def is_enough_ahead(self, text: str) -> bool:
-        """Whether ``text`` will do for an answer that may never be asked for."""
+    def is_enough_ahead(self, text: str, written_ms: float) -> bool:
+        """Whether ``text`` will do for an answer that may never be asked for.
+
+        Args:
+            written_ms: Since its first token.
+        """
         due_ms = self.request.first_answer_ms
         if due_ms is None or not self.beginning(text):
             return False
-        return self._passed_ms() >= due_ms * WRITTEN_AHEAD
+        return written_ms >= due_ms * WRITTEN_AHEAD
 
     def _passed_ms(self) -> float:
         return (time.perf_counter() - self.started) * 1000
@@ -97,10 +101,6 @@ class Question:
         """The question that is asked once ``text`` is accepted."""
         around = replace(self.around, before=self.around.before + text)
         return replace(self, around=around)
-
-    def begun_now(self) -> "Question":
-        """The same question, as if it came just now."""
-        return replace(self, started=time.perf_counter())
 
     def next_line(self) -> "Question | None":
         """The question behind a line break, indented as editors do it; None inside a line."""

@@ -250,22 +250,34 @@ class CompletionService:
         if question.place is None or not wanted:
             return
         following = question.behind(shown.text) if shown.text else question.next_line()
-        if following is not None and not self._cache.has(question.place, following.around):
-            self._ahead.begin(following.around, lambda: self._compute_ahead(following))
+        if following is None or self._cache.has(question.place, following.around):
+            return
 
-    async def _compute_ahead(self, question: Question) -> None:
-        question = question.begun_now()
+        async def work() -> None:
+            found = await self._compute_ahead(following)
+            if BEGUN in shown.notes and question.place is not None:
+                # What is shown was left when there was enough of it: this is its rest.
+                longer = replace(shown, text=shown.text + found.text, notes=found.notes)
+                self._cache.put(question.place, question.around, longer)
+
+        self._ahead.begin(following.around, work)
+
+    async def _compute_ahead(self, question: Question) -> Completion:
         assert question.place is not None
-        clock = Clock(question.started)
+        clock = Clock(time.perf_counter())
         writing = await self._ask(question, clock, ahead=True)
         try:
-            whole = await writing.run(question.is_finished, question.is_enough_ahead)
+            whole = await writing.run(
+                question.is_finished,
+                lambda text: question.is_enough_ahead(text, writing.written_ms),
+            )
         finally:
             await writing.close()
         answer = replace(self._answer(question, writing, clock, whole), source="ahead")
         self._cache.put(question.place, question.around, answer)
-        if not answer.text and (line := question.next_line()) is not None:
+        if whole and not answer.text and (line := question.next_line()) is not None:
             await self._compute_ahead(line)
+        return answer
 
     async def _ask(self, question: Question, clock: Clock, ahead: bool = False) -> Writing:
         with clock.stage("context"):

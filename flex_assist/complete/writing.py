@@ -58,6 +58,11 @@ class Writing:
         await self.close()
         return True
 
+    @property
+    def written_ms(self) -> float:
+        """Since its first token; 0 before there is one."""
+        return (time.perf_counter() - self._first) * 1000 if self._first is not None else 0.0
+
     async def close(self) -> None:
         """Stop the model, if it still writes."""
         await self._stream.aclose()

@@ -81,9 +81,14 @@ class HostEngine:
         if link is None or not link.speaks_ours:
             return link.about if link is not None else None
         try:
-            async with contextlib.aclosing(link.ask({"op": "status"})) as answers:
+            async with (
+                asyncio.timeout(STOP_TIMEOUT_S),
+                contextlib.aclosing(link.ask({"op": "status"})) as answers,
+            ):
                 async for answer in answers:
                     return answer.get("result")
+        except TimeoutError as error:
+            raise SilentError(self._place.process()) from error
         except Gone:
             return None
         finally:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from flex_assist.processes import own_command
 
 HOST_MODULE: Final = "flex_assist.engine.host"
 KILL_TIMEOUT_S: Final = 10.0
+KILL_LOOK_S: Final = 0.02
 _LAST_WORDS_BYTES: Final = 2000
 
 
@@ -83,8 +85,14 @@ def kill_host(number: int | None) -> bool:
         process = psutil.Process(number) if number else None
         if process is not None and HOST_MODULE in process.cmdline():
             process.kill()
-            process.wait(KILL_TIMEOUT_S)
-            return True
+            deadline_s = time.monotonic() + KILL_TIMEOUT_S
+            # Who started it may never take note of its end.
+            while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                if time.monotonic() > deadline_s:
+                    break
+                time.sleep(KILL_LOOK_S)
+            else:
+                return True
     except psutil.NoSuchProcess:
         return True
     except psutil.Error:

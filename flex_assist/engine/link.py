@@ -11,7 +11,7 @@ from typing import Any, Final
 from flex_assist import __version__
 from flex_assist.engine import wire
 from flex_assist.engine.protocol import PROTOCOL_VERSION
-from flex_assist.engine.rendezvous import Rendezvous, listening_process
+from flex_assist.engine.rendezvous import Rendezvous
 from flex_assist.errors import EngineError
 
 _log = logging.getLogger(__name__)
@@ -27,6 +27,9 @@ async def greet(place: Rendezvous) -> "Link | None":
     """
     try:
         reader, writer = await place.connect()
+    except BlockingIOError as error:
+        # More wait to be let in than it has room for.
+        raise SilentError(place.process()) from error
     except OSError:
         return None
     hello = {
@@ -41,9 +44,8 @@ async def greet(place: Rendezvous) -> "Link | None":
             answer = await wire.read(reader)
     # Before OSError, of which it is one.
     except TimeoutError as error:
-        process = listening_process(writer.get_extra_info("socket"))
         writer.close()
-        raise SilentError(process) from error
+        raise SilentError(place.process()) from error
     except (OSError, wire.FrameError):
         answer = None
     if answer is None or "error" in answer:
@@ -57,7 +59,7 @@ class SilentError(EngineError):
     """A host is there, and says nothing.
 
     Args:
-        process: Its id, where the system tells.
+        process: Its id, if it is known.
     """
 
     def __init__(self, process: int | None) -> None:
@@ -71,8 +73,8 @@ class Gone(Exception):
     """The connection ended.
 
     Args:
-        politely: What the host has not answered it has not begun: it said goodbye, or was gone
-            before it was asked.
+        politely: The host has not begun this request: it said goodbye, or was gone before it was
+            asked.
     """
 
     def __init__(self, politely: bool) -> None:
@@ -96,6 +98,8 @@ class Link:
         self._numbers = itertools.count(1)
         self._inboxes: dict[int, asyncio.Queue[dict[str, Any] | Gone]] = {}
         self._politely = False
+        # The request that was written last.
+        self._last = 0
         self._listening = asyncio.create_task(self._listen())
 
     @property
@@ -140,6 +144,7 @@ class Link:
         data = wire.frame({"id": number, **message})
         inbox: asyncio.Queue[dict[str, Any] | Gone] = asyncio.Queue()
         self._inboxes[number] = inbox
+        self._last = number
         try:
             self._writer.write(data)
             while isinstance(answer := await inbox.get(), dict):
@@ -176,15 +181,14 @@ class Link:
                 inbox = self._inboxes.get(message.get("id", 0))
                 if inbox is not None:
                     inbox.put_nowait(message)
-            # Nobody has what was just written, and a goodbye is lost with the connection.
-            if isinstance(self._reader.exception(), BrokenPipeError):
-                self._politely = True
         except (wire.FrameError, OSError) as error:
             _log.warning("the engine host cannot be understood: %s", error)
         finally:
             self._writer.close()
-            for inbox in self._inboxes.values():
-                inbox.put_nowait(Gone(self._politely))
+            # Nobody has what was just written, and a goodbye is lost with the connection.
+            lost = isinstance(self._reader.exception(), BrokenPipeError)
+            for number, inbox in self._inboxes.items():
+                inbox.put_nowait(Gone(self._politely or (lost and number == self._last)))
 
 
 def _refused(answer: dict[str, Any] | None) -> None:

@@ -34,14 +34,17 @@ GGML: Final = _ggml.libggml
 ALL_LAYERS: Final = -1
 _NO_TOKEN: Final = -1
 # llama.cpp matches the words of some BPE vocabularies by a function that calls itself for each
-# character: a longer run of one kind would end the process. Nothing that anybody reads has one.
-# (Others know no words, and would put a space before each part.)
+# character: tens of thousands without a break would end the process. Nothing that anybody reads has
+# them. (Other vocabularies know no words, and would put a space before each part.)
 _MOST_RUN: Final = 1024
+_MOST_UNBROKEN: Final = 8192
 # Letters, digits, spaces, and the rest. Looking back makes it look at each run once.
 _LONG_RUN: Final = re.compile(
     r"(?<![^\W\d_])[^\W\d_]{N,}|(?<!\d)\d{N,}|(?<!\s)\s{N,}"
     r"|(?<![^\w\s])(?<!_)(?:[^\w\s]|_){N,}".replace("N", str(_MOST_RUN))
 )
+# Some words are of several kinds, and what a letter is differs.
+_UNBROKEN: Final = re.compile(r"(?<!\S)\S{N,}".replace("N", str(_MOST_UNBROKEN)))
 _REASONS: Final = ("error", "failed", "unknown", "invalid", "not ", "mismatch", "wrong", "corrupt")
 
 
@@ -176,14 +179,16 @@ class Model:
         """
         self.handle  # noqa: B018 - raises if closed
         bpe = native.llama_vocab_type(self._vocabulary) == native.LLAMA_VOCAB_TYPE_BPE
-        if len(text) <= _MOST_RUN or not bpe:
+        # A control token must not be cut; those who spell them out write the text themselves.
+        if len(text) <= _MOST_RUN or not bpe or special:
             return self._tokenized(text, special)
-        ends = [
+        ends = {
             end
-            for run in _LONG_RUN.finditer(text)
-            for end in range(run.start() + _MOST_RUN, run.end() + 1, _MOST_RUN)
-        ]
-        parts = itertools.pairwise([0, *ends, len(text)])
+            for pattern, most in ((_LONG_RUN, _MOST_RUN), (_UNBROKEN, _MOST_UNBROKEN))
+            for run in pattern.finditer(text)
+            for end in range(run.start() + most, run.end() + 1, most)
+        }
+        parts = itertools.pairwise([0, *sorted(ends), len(text)])
         return [
             token for start, end in parts for token in self._tokenized(text[start:end], special)
         ]

@@ -8,9 +8,7 @@ import asyncio
 import contextlib
 import os
 import secrets
-import socket
 import stat
-import struct
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -25,8 +23,6 @@ TOKEN_BYTES: Final = 32
 MAX_LOG_BYTES: Final = 1024 * 1024
 _LOOPBACK: Final = "127.0.0.1"
 _MAX_FILE_BYTES: Final = 256
-# Process, user, group: ucred of unix(7).
-_CREDENTIALS: Final = "3i"
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -51,6 +47,11 @@ class Rendezvous:
     def port_file(self) -> Path:
         """The port, where there is no Unix socket."""
         return self.socket.with_suffix(".port")
+
+    @property
+    def process_file(self) -> Path:
+        """The id of the host's process: one that hangs cannot be asked."""
+        return self.socket.with_suffix(".process")
 
     @property
     def host_lock(self) -> Path:
@@ -109,6 +110,7 @@ class Rendezvous:
         """Open the socket, in place of one that a dead host left. Only under ``host_lock``."""
         self.withdraw()
         write_text_atomically(self.token_file, secrets.token_hex(TOKEN_BYTES))
+        write_text_atomically(self.process_file, str(os.getpid()))
         if self.tcp:
             server = await asyncio.start_server(serve, _LOOPBACK, 0)
             write_text_atomically(self.port_file, str(server.sockets[0].getsockname()[1]))
@@ -135,6 +137,11 @@ class Rendezvous:
         """The token of the host that listens; empty if there is none."""
         return _read_private(self.token_file)
 
+    def process(self) -> int | None:
+        """The process of the host that listens, or listened last; None if there was none."""
+        number = _read_private(self.process_file)
+        return int(number) if number.isdecimal() else None
+
 
 def open_log(path: Path) -> IO[bytes]:
     """The host's log, to be added to; begun anew when it has grown large.
@@ -151,16 +158,6 @@ def open_log(path: Path) -> IO[bytes]:
     except OSError as error:
         raise EngineError(f"the log {str(path)!r} cannot be written: {error}") from error
     return file
-
-
-def listening_process(connection: socket.socket) -> int | None:
-    """Who listens at the other end of a Unix socket; None where the system does not tell."""
-    if not hasattr(socket, "SO_PEERCRED") or connection.family != socket.AF_UNIX:
-        return None
-    size = struct.calcsize(_CREDENTIALS)
-    found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-    process, _, _ = struct.unpack(_CREDENTIALS, found)
-    return int(process) or None
 
 
 def rendezvous(locations: Locations) -> Rendezvous:

@@ -18,9 +18,10 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
+from flex_assist.errors import ExportError
 from flex_assist.models.gguf_file import architecture, open_gguf, shape_of, tensor_values, values_at
 from flex_assist.models.importance import read_importance, write_importance
-from flex_assist.models.quantized import copy_metadata
+from flex_assist.models.quantized import LARGEST_HALF, copy_metadata
 from flex_assist.models.survival import StoredUpdate, stored_updates
 
 # Of each tensor so many numbers are rounded to learn from, in rows that lie evenly in it.
@@ -28,6 +29,8 @@ SAMPLE_NUMBERS, LEAST_ROWS = 1 << 15, 16
 # Where less is left, the form cannot hold the update with the matrix: most weights fall back on the
 # base's, and making the others longer brings them no nearer. Without it rounding has less system.
 LEAST_SHARE: Final = 0.6
+# Nearer to 1 than so many standard errors a share says nothing: the update is short, or rare.
+LEAST_ERRORS: Final = 3.0
 Quantize = Callable[[Path, Path, Path], None]
 
 
@@ -37,7 +40,8 @@ class Correction:
 
     Attributes:
         shares: By the tensor type that the quantizer takes (Q5_0): <Q(W0 + dW) - W0, dW> / <dW, dW>
-            over the tensors of that type, with the importance matrix.
+            over the tensors of that type, with the importance matrix; 1 where that is within what
+            chance would give.
         gains: By tensor: by how much its update is merged longer.
         dropped: Tensors for which the importance matrix is not used.
     """
@@ -59,10 +63,11 @@ def learn_correction(
             matrix of the third.
 
     Raises:
-        ExportError: The sample cannot be quantized.
+        ExportError: The update is not of this base, or the sample cannot be quantized.
         ModelError: A file is damaged.
     """
     updates = stored_updates(lora)
+    _check(base, updates)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".sample-") as name:
         whole, rounded = Path(name) / "sample.gguf", Path(name) / "rounded.gguf"
         _write_sample(base, updates, whole)
@@ -77,6 +82,16 @@ def learn_correction(
             name for name, kind in types.items() if _too_short(shares.get(kind, 1.0))
         ),
     )
+
+
+def _check(base: Path, updates: Mapping[str, StoredUpdate]) -> None:
+    shapes = {tensor.name: shape_of(tensor) for tensor in open_gguf(base).tensors}
+    for name, update in updates.items():
+        if shapes.get(name) != (update.b.shape[0], update.a.shape[1]):
+            raise ExportError(
+                f"the update is not of the base {base.name!r} (see {name!r}); take files of one "
+                "version"
+            )
 
 
 def write_part(matrix: Path, dropped: frozenset[str], target: Path) -> None:
@@ -107,13 +122,15 @@ def _write_sample(base: Path, updates: Mapping[str, StoredUpdate], target: Path)
     with closing(gguf.GGUFWriter(target, architecture(reader))) as writer:
         copy_metadata(reader, writer, {}, without="tokenizer.")
         for tensor in reader.tensors:
-            if len(tensor.shape) == 1:
+            if len(tensor.shape) != 2:
                 writer.add_tensor(tensor.name, tensor_values(tensor))
                 continue
             at = _sampled(tensor)
             values = values_at(tensor, at)
             if update := updates.get(tensor.name):
                 values = values + update.b[at] @ update.a
+            # What is too large is refused when all is merged, in words for people.
+            values = np.clip(values, -LARGEST_HALF, LARGEST_HALF)
             writer.add_tensor(tensor.name, values.astype(np.float16))
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -126,6 +143,7 @@ def _shares(
     """By type and not by tensor: of a short update one tensor's rounding says too little."""
     got: defaultdict[str, float] = defaultdict(float)
     wanted: defaultdict[str, float] = defaultdict(float)
+    variance: defaultdict[str, float] = defaultdict(float)
     for tensor in open_gguf(base).tensors:
         if (update := updates.get(tensor.name)) is None:
             continue
@@ -134,4 +152,7 @@ def _shares(
         change = tensor_values(rounded[tensor.name]) - values_at(tensor, at)
         got[kind] += float(np.vdot(change, delta))
         wanted[kind] += float(np.vdot(delta, delta))
-    return {kind: got[kind] / length for kind, length in wanted.items() if length}
+        variance[kind] += float(np.square((change - delta) * delta).sum())
+    shares = {kind: got[kind] / length for kind, length in wanted.items() if length}
+    least = {kind: LEAST_ERRORS * variance[kind] ** 0.5 / wanted[kind] for kind in shares}
+    return {kind: share if abs(share - 1) > least[kind] else 1.0 for kind, share in shares.items()}

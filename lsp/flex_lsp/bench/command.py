@@ -110,7 +110,10 @@ def _print(found: dict[str, Any]) -> None:
         print(f"raw {side}: {speed}")
     for name, value in (found["ratio"] or {}).items():
         print(f"ratio {name}: {_shown(value)}")
-    print(f"switching adapters p95: {found['switch_p95_ms']} ms")
+    print(
+        f"switching adapters p95: {found['switch_p95_ms']} ms, "
+        f"staying {found['stay_p95_ms']} ms (over the median without a switch)"
+    )
 
 
 def _shown(value: object) -> str:

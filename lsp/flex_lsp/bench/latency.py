@@ -119,7 +119,7 @@ async def compare(bench: LatencyBench) -> dict[str, Any]:
             fim = await fim_of(engine, served)
             ours = await _ours(bench, engine, home, fim)
             adapters = await asyncio.to_thread(write_adapters, served, folder)
-            switch_ms = await switch_p95_ms(engine, served, adapters)
+            switch_ms, stay_ms = await switch_p95_ms(engine, served, adapters)
             ours["raw"] = await raw.of_ours(engine, served)
         finally:
             await engine.stop_host()
@@ -129,7 +129,8 @@ async def compare(bench: LatencyBench) -> dict[str, Any]:
         "ours": ours,
         "peer": peer,
         "ratio": _ratios(ours, peer) if peer else None,
-        "switch_p95_ms": switch_ms,
+        "switch_p95_ms": round(switch_ms, 2),
+        "stay_p95_ms": round(stay_ms, 2),
         "model": bench.model.name,
         "context_tokens": bench.context_tokens,
         "threads": bench.threads,

@@ -269,13 +269,13 @@ def test_nothing_is_written_to_the_standard_streams(
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("character", ["a", "7", " ", "=", "_", "é"])
+@pytest.mark.parametrize("character", ["a", "7", " ", "=", "_", "é", "ア・", "กิ", "1²"])
 def test_a_run_of_one_kind_does_not_end_the_process(
     cut_starter: Callable[[int], Path], tmp_path: Path, character: str
 ) -> None:
     """llama.cpp matches this vocabulary's words by a function that calls itself."""
     path = tmp_path / "words.gguf"
-    write_model(cut_starter(1), path, metadata={"tokenizer.ggml.pre": "deepseek-coder"})
+    write_model(cut_starter(1), path, metadata={"tokenizer.ggml.pre": "deepseek-llm"})
     program = (
         "import sys; from pathlib import Path; from flex_assist.engine.llama import Model;"
         "model = Model.load(Path(sys.argv[1]), vocab_only=True); text = sys.argv[2] * 200_000;"
@@ -284,6 +284,11 @@ def test_a_run_of_one_kind_does_not_end_the_process(
     )
     done = subprocess.run([sys.executable, "-c", program, str(path), character], check=False)
     assert done.returncode == 0
+
+
+def test_a_control_token_is_not_cut(model: Model) -> None:
+    text = "=" * 1022 + "<|im_end|>"
+    assert model.tokenize(text, special=True)[-1] in model.end_ids
 
 
 def test_only_long_runs_are_cut(model: Model) -> None:

@@ -9,8 +9,10 @@ import pytest
 
 from flex_assist.adapters.forms import Parts, write_form
 from flex_assist.engine.quantize import quantize
+from flex_assist.errors import ExportError
 from flex_assist.models.gguf_file import open_gguf, tensor_values
 from flex_assist.models.importance import read_importance
+from flex_assist.models.lora_gguf import write_updates
 from flex_assist.models.rounding import Correction, learn_correction, write_part
 from flex_assist.models.survival import stored_updates
 
@@ -96,3 +98,32 @@ def test_a_base_on_no_grid_needs_next_to_nothing(
 ) -> None:
     correction = learnt(base, written[0], "Q6_K", tmp_path)
     assert all(1 <= gain < 1.05 for gain in correction.gains.values())
+
+
+def test_a_share_that_chance_would_give_is_none(
+    base: Path, written: tuple[Path, Any], tmp_path: Path
+) -> None:
+    """A short update is lost in the noise of rounding: nothing is learnt from that."""
+    files = tmp_path / "files"
+    files.mkdir()
+    (files / MATRIX).write_bytes((written[0] / MATRIX).read_bytes())
+    updates = {
+        name: (update.a, update.b * np.float32(1e-3))
+        for name, update in stored_updates(written[0] / LORA).items()
+    }
+    write_updates(files / LORA, "llama", updates, None)
+    correction = learnt(base, files, "Q4_K_M", tmp_path)
+    assert set(correction.shares.values()) == {1.0}
+    assert not correction.dropped
+
+
+def test_an_update_of_another_base_is_refused(written: tuple[Path, Any], tmp_path: Path) -> None:
+    name, update = next(iter(stored_updates(written[0] / LORA).items()))
+    (tmp_path / MATRIX).write_bytes((written[0] / MATRIX).read_bytes())
+    for wrong in (
+        {"blk.9.attn_q.weight": (update.a, update.b)},
+        {name: (update.a, update.b[:-1])},
+    ):
+        write_updates(tmp_path / LORA, "llama", wrong, None)
+        with pytest.raises(ExportError, match="is not of the base"):
+            learnt(written[0] / "merged-q8_0.gguf", tmp_path, "Q4_0", tmp_path)

@@ -8,7 +8,6 @@ import pytest
 
 from flex_assist.engine import link, wire
 from flex_assist.engine.protocol import PROTOCOL_VERSION
-from flex_assist.errors import EngineError
 
 
 class Place:
@@ -22,6 +21,9 @@ class Place:
 
     def token(self) -> str:
         return "token"
+
+    def process(self) -> int:
+        return 4711
 
 
 async def test_a_host_that_hangs_is_not_taken_for_none(
@@ -38,8 +40,9 @@ async def test_a_host_that_hangs_is_not_taken_for_none(
     path = tmp_path / "s"
     server = await asyncio.start_unix_server(silent, str(path))
     try:
-        with pytest.raises(EngineError, match="does not answer"):
+        with pytest.raises(link.SilentError, match="does not answer") as found:
             await link.greet(Place(path))  # type: ignore[arg-type]
+        assert found.value.process == 4711
     finally:
         over.set()
         server.close()
@@ -69,6 +72,52 @@ async def test_what_is_asked_of_a_host_that_is_gone_is_asked_again(tmp_path: Pat
         with pytest.raises(link.Gone) as gone:
             await anext(found.ask({"op": "status"}))
         assert gone.value.politely
+        await found.close()
+    finally:
+        server.close()
+
+
+async def test_a_host_with_a_full_queue_is_not_taken_for_none() -> None:
+    class Full(Place):
+        async def connect(self) -> Any:
+            raise BlockingIOError
+
+    with pytest.raises(link.SilentError):
+        await link.greet(Full(Path()))  # type: ignore[arg-type]
+
+
+async def test_what_a_host_died_of_is_not_asked_again(tmp_path: Path) -> None:
+    """Only what was written last can have come too late."""
+    begun = asyncio.Event()
+
+    async def die(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await wire.read(reader)
+        writer.write(wire.frame({"ok": True, "protocol": PROTOCOL_VERSION, "version": "1"}))
+        await wire.read(reader)
+        begun.set()
+        writer.close()
+
+    path = tmp_path / "s"
+    server = await asyncio.start_unix_server(die, str(path))
+    try:
+        found = await link.greet(Place(path))  # type: ignore[arg-type]
+        assert found is not None
+
+        async def asked(operation: str) -> bool:
+            with pytest.raises(link.Gone) as gone:
+                await anext(found.ask({"op": operation}))
+            return gone.value.politely
+
+        transport = found._writer.transport
+        assert isinstance(transport, asyncio.ReadTransport)
+        poison = asyncio.create_task(asked("poison"))
+        await asyncio.sleep(0)
+        transport.pause_reading()
+        await begun.wait()
+        await asyncio.sleep(0.1)
+        late = asyncio.create_task(asked("late"))
+        assert not await poison
+        assert await late
         await found.close()
     finally:
         server.close()

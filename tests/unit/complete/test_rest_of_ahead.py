@@ -1,0 +1,91 @@
+"""An answer that was computed ahead is left when there is enough of it, and gone on with when it is
+wanted."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flex_assist.complete import question
+from flex_assist.complete.request import Completion, CompletionRequest
+from flex_assist.complete.service import CompletionService
+from flex_assist.config import Settings
+from flex_assist.engine.protocol import Finished, GenerateRequest, Piece, TextPiece
+from flex_assist.locations import below
+
+WRITTEN = "alpha_one, beta_two, gamma_three, delta_four)"
+TYPED = "def f(a):\n    x = make("
+
+
+class Slow:
+    """Writes ``WRITTEN`` as far as it is not there yet, and takes its time over what is ahead."""
+
+    def __init__(self) -> None:
+        self.ahead: list[str] = []
+
+    async def tokenize(self, model: Path, pieces: Sequence[TextPiece]) -> list[list[int]]:
+        return [list(piece.text.encode()) for piece in pieces]
+
+    async def spell(self, model: Path, tokens: Sequence[int], **_: Any) -> list[bytes]:
+        return [bytes([token]) for token in tokens]
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Piece | Finished, None]:
+        prompt = bytes(request.tokens).decode()
+        there = prompt.rpartition("make(")[2] if "make(" in prompt else None
+        rest = "x = make(" if there is None else WRITTEN[len(there.rstrip()) :]
+        if request.ahead:
+            self.ahead.append(prompt)
+        for word in rest.replace(" ", "\0 ").split("\0"):
+            await asyncio.sleep(0.06 if request.ahead else 0)
+            yield Piece(text=word)
+        yield Finished(
+            text=rest, reason="end", prompt_tokens=1, reused_tokens=0, completion_tokens=1,
+            queue_ms=0, prefill_ms=0, decode_ms=0,
+        )  # fmt: skip
+
+
+async def known(service: CompletionService, request: CompletionRequest) -> Completion:
+    async with asyncio.timeout(5):
+        while (found := service.recall(request)) is None:
+            await asyncio.sleep(0.01)
+    return found
+
+
+async def test_the_rest_is_written_for_whoever_comes_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(question, "WRITTEN_AHEAD", 0.2)
+    model = tmp_path / "model.gguf"
+    model.write_bytes(b"GGUF")
+    engine = Slow()
+    service = CompletionService(
+        engine=engine,  # type: ignore[arg-type]
+        settings=Settings(), locations=below(tmp_path / "home"), root=None,
+    )  # fmt: skip
+    service._model = model
+    request = CompletionRequest(
+        before="def f(a):\n    ", after="\n", path="a.py", first_answer_ms=500
+    )
+    shown = await service.complete(request)
+    assert shown.text == "x = make("
+    there = replace(request, before=TYPED)
+
+    first = await known(service, there)
+    assert first.text
+    assert WRITTEN.startswith(first.text)
+    assert len(first.text) < len(WRITTEN)
+    assert "the rest comes with the next key" in " ".join(first.notes)
+    # Each key shows what there is by then; what is asked ahead begins behind it.
+    text, at = first.text, 1
+    async with asyncio.timeout(10):
+        while text != WRITTEN:
+            typed = replace(there, before=TYPED + WRITTEN[:at])
+            found = await known(service, typed)
+            text = WRITTEN[:at] + found.text
+            assert WRITTEN.startswith(text)
+            at = min(at + 1, 8)
+            await asyncio.sleep(0.2)
+    service._stop_what_nobody_waits_for()

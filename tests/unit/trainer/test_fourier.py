@@ -119,7 +119,10 @@ def test_a_smooth_update_is_free_and_a_checkerboard_costs_all():
 
 def test_a_fixed_random_order_changes_the_spectrum_and_not_the_energy():
     plain = update(32, 24, 2)
-    permuted = update(32, 24, 2, row_order=torch.randperm(32), column_order=torch.randperm(24))
+    # Of the same seed each time: some orders leave it nearly where it was.
+    order = torch.Generator().manual_seed(1)
+    rows, columns = torch.randperm(32, generator=order), torch.randperm(24, generator=order)
+    permuted = update(32, 24, 2, row_order=rows, column_order=columns)
     torch.testing.assert_close(fourier.energy(plain), fourier.energy(permuted))
     assert fourier.low_energy(plain).item() != pytest.approx(
         fourier.low_energy(permuted).item(), rel=1e-3

@@ -33,7 +33,7 @@ LEAST_GAIN_TOLD: Final = 1.05
 README: Final = "README.md"
 VLLM_RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
 PEFT_FILES: Final = (PEFT_WEIGHTS, PEFT_CONFIG, manifests.FILE_NAME)
-Progress = Callable[[int, int], None]
+Progress = quantize.Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

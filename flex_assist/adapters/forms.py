@@ -1,6 +1,6 @@
 """Base + update in a form that llama.cpp's quantizer makes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 # Those whose rounding an importance matrix steers.
 WITH_MATRIX: Final = ("Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0")
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +38,7 @@ def write_form(
     kind: str,
     *,
     threads: int = 0,
-    progress: Progress = lambda done, total: None,
+    progress: quantize.Progress = lambda done, total: None,
 ) -> float:
     """Write base + update as ``kind``, a name of ``quantize.TYPES``, to ``target``.
 
@@ -59,31 +58,32 @@ def write_form(
 
     half, part = target.with_suffix(".f16"), target.with_suffix(".imatrix")
     quantize.check_space(half, _half_bytes(parts.base))
-    gains = _corrected(parts, kind, part, threads) if kind in WITH_MATRIX else {}
+    gains, importance = _corrected(parts, kind, part, threads)
     write_merged(
         parts.base, parts.lora, half, parts.fim,
         provenance=parts.provenance, kind=F16, gains=gains,
     )  # fmt: skip
-    importance = part if part.is_file() else None
     quantize.quantize(half, target, kind, importance=importance, threads=threads, progress=progress)
     half.unlink()
     part.unlink(missing_ok=True)
     return max(gains.values(), default=1.0)
 
 
-def _corrected(parts: Parts, kind: str, part: Path, threads: int) -> Mapping[str, float]:
-    """Write to ``part`` what is used of the matrix, if anything; how much longer to merge."""
+def _corrected(
+    parts: Parts, kind: str, part: Path, threads: int
+) -> tuple[Mapping[str, float], Path | None]:
+    """How much longer to merge; and what is used of the matrix, written to ``part`` if anything."""
     from flex_assist.models.rounding import learn_correction, write_part
 
-    if parts.matrix is None:
-        return {}
+    if parts.matrix is None or kind not in WITH_MATRIX:
+        return {}, None
 
     def rounded(source: Path, target: Path, matrix: Path) -> None:
         quantize.quantize(source, target, kind, importance=matrix, threads=threads)
 
     correction = learn_correction(parts.base, parts.lora, parts.matrix, part.parent, rounded)
-    write_part(parts.matrix, correction.dropped, part)
-    return correction.gains
+    left = write_part(parts.matrix, correction.dropped, part)
+    return correction.gains, part if left else None
 
 
 def _half_bytes(base: Path) -> int:

@@ -22,10 +22,10 @@ from flex_assist.errors import ExportError
 from flex_assist.models.gguf_file import architecture, open_gguf, shape_of, tensor_values, values_at
 from flex_assist.models.importance import read_importance, write_importance
 from flex_assist.models.quantized import LARGEST_HALF, copy_metadata
-from flex_assist.models.survival import StoredUpdate, stored_updates
+from flex_assist.models.survival import StoredUpdate, even_rows, stored_updates
 
-# Of each tensor so many numbers are rounded to learn from, in rows that lie evenly in it.
-SAMPLE_NUMBERS, LEAST_ROWS = 1 << 15, 16
+# Of each tensor so many numbers are rounded to learn from.
+SAMPLE_NUMBERS = 1 << 15
 # Where less is left, the form cannot hold the update with the matrix: most weights fall back on the
 # base's, and making the others longer brings them no nearer. Without it rounding has less system.
 LEAST_SHARE: Final = 0.6
@@ -66,14 +66,14 @@ def learn_correction(
         ExportError: The update is not of this base, or the sample cannot be quantized.
         ModelError: A file is damaged.
     """
-    updates = stored_updates(lora)
-    _check(base, updates)
+    updates, reader = stored_updates(lora), open_gguf(base)
+    _check(reader, base.name, updates)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".sample-") as name:
         whole, rounded = Path(name) / "sample.gguf", Path(name) / "rounded.gguf"
-        _write_sample(base, updates, whole)
+        _write_sample(reader, updates, whole)
         quantize(whole, rounded, matrix)
         tensors = {tensor.name: tensor for tensor in open_gguf(rounded).tensors}
-        shares = _shares(base, updates, tensors)
+        shares = _shares(reader, updates, tensors)
         types = {name: tensors[name].tensor_type.name for name in updates}
     return Correction(
         shares=shares,
@@ -84,22 +84,22 @@ def learn_correction(
     )
 
 
-def _check(base: Path, updates: Mapping[str, StoredUpdate]) -> None:
-    shapes = {tensor.name: shape_of(tensor) for tensor in open_gguf(base).tensors}
+def _check(reader: gguf.GGUFReader, base: str, updates: Mapping[str, StoredUpdate]) -> None:
+    shapes = {tensor.name: shape_of(tensor) for tensor in reader.tensors}
     for name, update in updates.items():
-        if shapes.get(name) != (update.b.shape[0], update.a.shape[1]):
+        if shapes.get(name) != update.shape:
             raise ExportError(
-                f"the update is not of the base {base.name!r} (see {name!r}); take files of one "
-                "version"
+                f"the update is not of the base {base!r} (see {name!r}); take files of one version"
             )
 
 
-def write_part(matrix: Path, dropped: frozenset[str], target: Path) -> None:
-    """Write an importance matrix without some of its tensors; nothing where none is left."""
+def write_part(matrix: Path, dropped: frozenset[str], target: Path) -> bool:
+    """Write an importance matrix without some of its tensors; whether any is left to write."""
     whole = read_importance(matrix)
     sums = {name: values for name, values in whole.sums.items() if name not in dropped}
     if sums:
         write_importance(target, replace(whole, sums=sums), whole.tokens)
+    return bool(sums)
 
 
 def _too_short(share: float) -> bool:
@@ -112,13 +112,13 @@ def _gain(share: float) -> float:
 
 def _sampled(tensor: gguf.ReaderTensor) -> NDArray[np.intp]:
     rows, width = shape_of(tensor)
-    count = min(rows, max(LEAST_ROWS, SAMPLE_NUMBERS // width))
-    return np.linspace(0, rows - 1, count).round().astype(np.intp)
+    return even_rows((rows, width), SAMPLE_NUMBERS)
 
 
-def _write_sample(base: Path, updates: Mapping[str, StoredUpdate], target: Path) -> None:
+def _write_sample(
+    reader: gguf.GGUFReader, updates: Mapping[str, StoredUpdate], target: Path
+) -> None:
     """Some rows of each matrix of base + update; the quantizer chooses types as for the whole."""
-    reader = open_gguf(base)
     with closing(gguf.GGUFWriter(target, architecture(reader))) as writer:
         copy_metadata(reader, writer, {}, without="tokenizer.")
         for tensor in reader.tensors:
@@ -128,7 +128,7 @@ def _write_sample(base: Path, updates: Mapping[str, StoredUpdate], target: Path)
             at = _sampled(tensor)
             values = values_at(tensor, at)
             if update := updates.get(tensor.name):
-                values = values + update.b[at] @ update.a
+                values = values + update.rows(at)
             # What is too large is refused when all is merged, in words for people.
             values = np.clip(values, -LARGEST_HALF, LARGEST_HALF)
             writer.add_tensor(tensor.name, values.astype(np.float16))
@@ -138,17 +138,19 @@ def _write_sample(base: Path, updates: Mapping[str, StoredUpdate], target: Path)
 
 
 def _shares(
-    base: Path, updates: Mapping[str, StoredUpdate], rounded: Mapping[str, gguf.ReaderTensor]
+    reader: gguf.GGUFReader,
+    updates: Mapping[str, StoredUpdate],
+    rounded: Mapping[str, gguf.ReaderTensor],
 ) -> dict[str, float]:
     """By type and not by tensor: of a short update one tensor's rounding says too little."""
     got: defaultdict[str, float] = defaultdict(float)
     wanted: defaultdict[str, float] = defaultdict(float)
     variance: defaultdict[str, float] = defaultdict(float)
-    for tensor in open_gguf(base).tensors:
+    for tensor in reader.tensors:
         if (update := updates.get(tensor.name)) is None:
             continue
         at, kind = _sampled(tensor), rounded[tensor.name].tensor_type.name
-        delta = update.b[at] @ update.a
+        delta = update.rows(at)
         change = tensor_values(rounded[tensor.name]) - values_at(tensor, at)
         got[kind] += float(np.vdot(change, delta))
         wanted[kind] += float(np.vdot(delta, delta))

@@ -46,13 +46,25 @@ class StoredUpdate:
     a: NDArray[np.float32]
     b: NDArray[np.float32]
 
-    def rows(self, at: slice) -> NDArray[np.float32]:
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the weight it is added to: rows (out), columns (in)."""
+        return self.b.shape[0], self.a.shape[1]
+
+    def rows(self, at: slice | NDArray[np.intp]) -> NDArray[np.float32]:
         """Some rows of what is added to the weight."""
         return self.b[at] @ self.a
 
     def times(self, factor: float) -> "StoredUpdate":
         """The update, longer by ``factor``."""
         return self if factor == 1 else StoredUpdate(a=self.a, b=self.b * np.float32(factor))
+
+
+def even_rows(shape: tuple[int, int], numbers: int) -> NDArray[np.intp]:
+    """Rows that lie evenly in a matrix: about ``numbers`` of it, at least ``LEAST_ROWS`` rows."""
+    rows, width = shape
+    count = min(rows, max(LEAST_ROWS, numbers // width))
+    return np.linspace(0, rows - 1, count).round().astype(np.intp)
 
 
 def stored_updates(lora: Path) -> dict[str, StoredUpdate]:
@@ -94,9 +106,8 @@ def survival(base: Path, lora: Path, merged: Path) -> Survival:
     after = {tensor.name: tensor for tensor in open_gguf(merged).tensors}
     found = {}
     for name, update in stored_updates(lora).items():
-        shape = (update.b.shape[0], update.a.shape[1])
         old, new = before.get(name), after.get(name)
-        if old is None or new is None or not shape == shape_of(old) == shape_of(new):
+        if old is None or new is None or not update.shape == shape_of(old) == shape_of(new):
             raise ExportError(
                 f"{merged.name!r} and {lora.name!r} are not of the base {base.name!r} "
                 f"(see {name!r}); take files of one version"
@@ -110,10 +121,8 @@ def survival(base: Path, lora: Path, merged: Path) -> Survival:
 
 
 def _cosine(before: gguf.ReaderTensor, after: gguf.ReaderTensor, update: StoredUpdate) -> float:
-    rows, width = update.b.shape[0], update.a.shape[1]
-    count = min(rows, max(LEAST_ROWS, MOST_NUMBERS // width))
-    at = np.linspace(0, rows - 1, count).round().astype(np.intp)
-    wanted = update.b[at] @ update.a
+    at = even_rows(update.shape, MOST_NUMBERS)
+    wanted = update.rows(at)
     got = values_at(after, at) - values_at(before, at)
     norms = float(np.linalg.norm(wanted)) * float(np.linalg.norm(got))
     return float(np.vdot(wanted, got)) / norms if norms else 0.0

@@ -115,7 +115,7 @@ def forms(version: Path, folder: Path, windows: Sequence[list[int]]) -> dict[str
 def compared(parts: Parts, target: Path, kind: str, matrix: Path | None, lengthened: bool) -> None:
     """What is not exported, for comparison."""
 
-    def rounded(source: Path, made: Path, _: Path) -> None:
+    def rounded(source: Path, made: Path, *_: Path) -> None:
         quantize(source, made, kind, importance=matrix, threads=parity.THREADS)
 
     assert parts.matrix is not None
@@ -123,7 +123,7 @@ def compared(parts: Parts, target: Path, kind: str, matrix: Path | None, lengthe
     if lengthened:
         gains = learn_correction(parts.base, parts.lora, parts.matrix, target.parent, rounded).gains
     write_merged(parts.base, parts.lora, half, parts.fim, kind=F16, gains=gains)
-    rounded(half, target, half)
+    rounded(half, target)
 
 
 def peft_nats(version: Path, windows: Sequence[list[int]]) -> float:

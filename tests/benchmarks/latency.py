@@ -76,8 +76,8 @@ def main() -> int:
     with TemporaryDirectory() as name:
         model = arguments.model or merged(Path(name), arguments.steps)
         found = measure(model, arguments.seconds, arguments.llama_server)
-    # Where it lies on this machine is of no use on another.
-    shown = [arg.replace(str(arguments.llama_server), "llama-server") for arg in sys.argv[1:]]
+    # Where files lie on this machine is of no use on another.
+    shown = [Path(arg).name if Path(arg).is_file() else arg for arg in sys.argv[1:]]
     command = bars.command("latency", shown)
     figures = {"command": command, **found, "bars": verdicts(found)}
     if arguments.print:

@@ -86,10 +86,10 @@ def test_no_matrix_where_nothing_would_be_left(
     assert correction.shares["Q4_K"] < 0.6 < correction.shares["Q6_K"]
     assert correction.dropped
     assert {correction.gains[name] for name in correction.dropped} == {1.0}
-    write_part(files / MATRIX, correction.dropped, part)
+    assert write_part(files / MATRIX, correction.dropped, part)
     all_sums = read_importance(files / MATRIX).sums.keys()
     assert read_importance(part).sums.keys() == all_sums - correction.dropped
-    write_part(files / MATRIX, frozenset(all_sums), none := tmp_path / "none.gguf")
+    assert not write_part(files / MATRIX, frozenset(all_sums), none := tmp_path / "none.gguf")
     assert not none.exists()
 
 

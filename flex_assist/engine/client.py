@@ -106,7 +106,7 @@ class HostEngine:
         try:
             link = await greet(self._place)
         except SilentError as error:
-            return kill_host(error.process)
+            return await asyncio.to_thread(kill_host, error.process)
         if link is None:
             return False
         try:
@@ -115,7 +115,8 @@ class HostEngine:
                 await link.wait_closed()
         except TimeoutError:
             process = link.about.get("process")
-            return kill_host(process if isinstance(process, int) else None)
+            number = process if isinstance(process, int) else None
+            return await asyncio.to_thread(kill_host, number)
         finally:
             await link.close()
         return True

@@ -86,13 +86,11 @@ def kill_host(number: int | None) -> bool:
         if process is not None and HOST_MODULE in process.cmdline():
             process.kill()
             deadline_s = time.monotonic() + KILL_TIMEOUT_S
-            # Who started it may never take note of its end.
-            while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-                if time.monotonic() > deadline_s:
-                    break
+            while time.monotonic() < deadline_s:
+                # Who started it may never take note of its end.
+                if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                    return True
                 time.sleep(KILL_LOOK_S)
-            else:
-                return True
     except psutil.NoSuchProcess:
         return True
     except psutil.Error:

@@ -101,6 +101,7 @@ class Model:
         self.vocab_only = vocab_only
         self._handle = handle
         self._vocabulary = native.llama_model_get_vocab(handle)
+        self._has_words = native.llama_vocab_type(self._vocabulary) == native.LLAMA_VOCAB_TYPE_BPE
         self._adapters: dict[FileState, Adapter] = {}
         self.vocabulary_size: int = native.llama_vocab_n_tokens(self._vocabulary)
 
@@ -178,9 +179,8 @@ class Model:
             special: Control tokens spelled out in ``text`` become such; else they are plain text.
         """
         self.handle  # noqa: B018 - raises if closed
-        bpe = native.llama_vocab_type(self._vocabulary) == native.LLAMA_VOCAB_TYPE_BPE
         # A control token must not be cut; those who spell them out write the text themselves.
-        if len(text) <= _MOST_RUN or not bpe or special:
+        if len(text) <= _MOST_RUN or special or not self._has_words:
             return self._tokenized(text, special)
         ends = {
             end

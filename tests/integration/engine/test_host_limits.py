@@ -280,19 +280,24 @@ async def test_a_hung_host_is_ended_by_force(
     assert (await answer(engine, request_for)).completion_tokens
 
 
+def halt_before(monkeypatch: pytest.MonkeyPatch, method: str, process: psutil.Process) -> None:
+    """Halt the host as soon as a client calls this method of its link."""
+    plain = getattr(link.Link, method)
+
+    def late(self: link.Link, message: dict[str, Any]) -> Any:
+        process.suspend()
+        return plain(self, message)
+
+    monkeypatch.setattr(link.Link, method, late)
+
+
 async def test_a_host_that_does_not_end_is_ended_by_force(
     engine: HostEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says hello, and hangs then."""
     monkeypatch.setattr("flex_assist.engine.client.STOP_TIMEOUT_S", 0.5)
     process = psutil.Process((await engine.status())["process"])
-    tell = link.Link.tell
-
-    def late(self: link.Link, message: dict[str, Any]) -> None:
-        process.suspend()
-        tell(self, message)
-
-    monkeypatch.setattr(link.Link, "tell", late)
+    halt_before(monkeypatch, "tell", process)
     assert await engine.stop_host()
     assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
@@ -313,13 +318,7 @@ async def test_the_status_of_a_host_that_hangs(
 ) -> None:
     monkeypatch.setattr("flex_assist.engine.client.STOP_TIMEOUT_S", 0.3)
     process = psutil.Process((await engine.status())["process"])
-    ask = link.Link.ask
-
-    def late(self: link.Link, message: dict[str, Any]) -> Any:
-        process.suspend()
-        return ask(self, message)
-
-    monkeypatch.setattr(link.Link, "ask", late)
+    halt_before(monkeypatch, "ask", process)
     with pytest.raises(EngineError, match="does not answer"):
         await engine.host_status()
     process.resume()

@@ -270,7 +270,7 @@ def test_nothing_is_written_to_the_standard_streams(
 
 
 @pytest.mark.parametrize("character", ["a", "7", " ", "=", "_", "é", "ア・", "กิ", "1²"])
-def test_a_run_of_one_kind_does_not_end_the_process(
+def test_a_long_text_without_a_break_does_not_end_the_process(
     cut_starter: Callable[[int], Path], tmp_path: Path, character: str
 ) -> None:
     """llama.cpp matches this vocabulary's words by a function that calls itself."""

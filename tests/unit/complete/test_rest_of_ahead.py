@@ -23,9 +23,6 @@ TYPED = "def f(a):\n    x = make("
 class Slow:
     """Writes ``WRITTEN`` as far as it is not there yet, and takes its time over what is ahead."""
 
-    def __init__(self) -> None:
-        self.ahead: list[str] = []
-
     async def tokenize(self, model: Path, pieces: Sequence[TextPiece]) -> list[list[int]]:
         return [list(piece.text.encode()) for piece in pieces]
 
@@ -36,8 +33,6 @@ class Slow:
         prompt = bytes(request.tokens).decode()
         there = prompt.rpartition("make(")[2] if "make(" in prompt else None
         rest = "x = make(" if there is None else WRITTEN[len(there.rstrip()) :]
-        if request.ahead:
-            self.ahead.append(prompt)
         for word in rest.replace(" ", "\0 ").split("\0"):
             await asyncio.sleep(0.06 if request.ahead else 0)
             yield Piece(text=word)
@@ -72,7 +67,6 @@ async def test_the_rest_is_written_for_whoever_comes_there(
     shown = await service.complete(request)
     assert shown.text == "x = make("
     there = replace(request, before=TYPED)
-
     first = await known(service, there)
     assert first.text
     assert WRITTEN.startswith(first.text)

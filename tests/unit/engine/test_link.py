@@ -1,6 +1,8 @@
 """Greeting a host."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 
 from flex_assist.engine import link, wire
 from flex_assist.engine.protocol import PROTOCOL_VERSION
+from flex_assist.engine.rendezvous import Serve
 
 
 class Place:
@@ -48,6 +51,32 @@ async def test_a_host_that_hangs_is_not_taken_for_none(
         server.close()
 
 
+@contextlib.asynccontextmanager
+async def greeted(serve: Serve, folder: Path) -> AsyncIterator[link.Link]:
+    """A link to a host that does this."""
+    server = await asyncio.start_unix_server(serve, str(folder / "s"))
+    try:
+        found = await link.greet(Place(folder / "s"))  # type: ignore[arg-type]
+        assert found is not None
+        yield found
+        await found.close()
+    finally:
+        server.close()
+
+
+def read_no_more(found: link.Link) -> None:
+    """As if the loop were blocked."""
+    transport = found._writer.transport
+    assert isinstance(transport, asyncio.ReadTransport)
+    transport.pause_reading()
+
+
+async def ends_politely(found: link.Link, operation: str) -> bool:
+    with pytest.raises(link.Gone) as gone:
+        await anext(found.ask({"op": operation}))
+    return gone.value.politely
+
+
 async def test_what_is_asked_of_a_host_that_is_gone_is_asked_again(tmp_path: Path) -> None:
     """The goodbye came while this program was busy: it is lost as soon as something is written."""
 
@@ -58,23 +87,11 @@ async def test_what_is_asked_of_a_host_that_is_gone_is_asked_again(tmp_path: Pat
         writer.write(wire.frame({"bye": True}))
         writer.close()
 
-    path = tmp_path / "s"
-    server = await asyncio.start_unix_server(leave, str(path))
-    try:
-        found = await link.greet(Place(path))  # type: ignore[arg-type]
-        assert found is not None
+    async with greeted(leave, tmp_path) as found:
         found.tell({"op": "now"})
-        transport = found._writer.transport
-        assert isinstance(transport, asyncio.ReadTransport)
-        # As if the loop were blocked: nothing is read.
-        transport.pause_reading()
+        read_no_more(found)
         await asyncio.sleep(0.1)
-        with pytest.raises(link.Gone) as gone:
-            await anext(found.ask({"op": "status"}))
-        assert gone.value.politely
-        await found.close()
-    finally:
-        server.close()
+        assert await ends_politely(found, "status")
 
 
 async def test_a_host_with_a_full_queue_is_not_taken_for_none() -> None:
@@ -97,27 +114,12 @@ async def test_what_a_host_died_of_is_not_asked_again(tmp_path: Path) -> None:
         begun.set()
         writer.close()
 
-    path = tmp_path / "s"
-    server = await asyncio.start_unix_server(die, str(path))
-    try:
-        found = await link.greet(Place(path))  # type: ignore[arg-type]
-        assert found is not None
-
-        async def asked(operation: str) -> bool:
-            with pytest.raises(link.Gone) as gone:
-                await anext(found.ask({"op": operation}))
-            return gone.value.politely
-
-        transport = found._writer.transport
-        assert isinstance(transport, asyncio.ReadTransport)
-        poison = asyncio.create_task(asked("poison"))
+    async with greeted(die, tmp_path) as found:
+        poison = asyncio.create_task(ends_politely(found, "poison"))
         await asyncio.sleep(0)
-        transport.pause_reading()
+        read_no_more(found)
         await begun.wait()
         await asyncio.sleep(0.1)
-        late = asyncio.create_task(asked("late"))
+        late = asyncio.create_task(ends_politely(found, "late"))
         assert not await poison
         assert await late
-        await found.close()
-    finally:
-        server.close()

@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help setup editors demo test check fix unit e2e bench wheel clean
-.PHONY: bars-host bars-soak
+.PHONY: bars-host bars-soak bars-switch
 .PHONY: bars-mining bars-prefilter bars-hostile bars-canary bars-adapt bars-chat bars-retrieval bars-route
 .PHONY: bars-remote bars-latency
 .PHONY: bars-parity bars-export bars-architectures bars-startup bars-small bars-polyglot bars-train bars-optimizers bars-kill bars-kill-export bars-plan bars-recipe bars-joint bars-edits bars-trimming bench-gpu
@@ -130,6 +130,9 @@ bars-edits: setup ## what spans edited in other files are worth to the base (5 m
 
 bars-host: setup ## memory, chat, cancel, kill -9 of the engine host (8 min) -> docs/bars/host.json
 	$(BIN)/python -W ignore tests/benchmarks/host.py $(BARS)
+
+bars-switch: setup ## A, B and A again against fresh contexts, 100 times (4 min) -> docs/bars/switch.json
+	$(BIN)/python -W ignore tests/benchmarks/switching.py $(BARS)
 
 bars-soak: setup ## 10,000 requests to one engine host (30 min) -> docs/bars/soak.json
 	$(BIN)/python -W ignore tests/benchmarks/soak.py $(BARS)

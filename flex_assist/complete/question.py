@@ -21,8 +21,6 @@ INDENTATION = "    "
 LEAST_CHARACTERS = 8
 # So many times as long as for the first answer the rest is computed, for the sake of heat.
 WRITTEN_ON = 4
-# And so many times as long an answer is computed that nobody has asked for yet.
-WRITTEN_AHEAD = 2
 BEGUN_WORD = re.compile(r"\w*\Z")
 
 
@@ -82,9 +80,7 @@ class Question:
             written_ms: Since its first token.
         """
         due_ms = self.request.first_answer_ms
-        if due_ms is None or not self.beginning(text):
-            return False
-        return written_ms >= due_ms * WRITTEN_AHEAD
+        return due_ms is not None and bool(self.beginning(text)) and written_ms >= due_ms
 
     def _passed_ms(self) -> float:
         return (time.perf_counter() - self.started) * 1000

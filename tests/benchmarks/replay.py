@@ -5,6 +5,7 @@ batches are kept that what it holds came from, through cuts, aborts and states t
 a fresh context that computes the same batches must give the same answer.
 """
 
+import contextlib
 import dataclasses
 import json
 import zlib
@@ -65,9 +66,14 @@ class Recorded(Context):
         return int(last != self.length - 1)
 
 
-def serve(arguments: Sequence[str], samples: Path, every: int) -> int:
-    """``flex_assist.engine.host``, which adds every so-many-th answer to ``samples``."""
-    answered, generate = 0, generation.generate
+@contextlib.contextmanager
+def recording(samples: Path, every: int) -> Iterator[list[Recorded]]:
+    """Add every so-many-th answer that is computed in this process to ``samples``.
+
+    Yields:
+        The contexts that are open, always up to date.
+    """
+    answered, generate, opened = 0, generation.generate, pool.Context
     contexts: list[Recorded] = []
 
     def recorded(
@@ -95,7 +101,17 @@ def serve(arguments: Sequence[str], samples: Path, every: int) -> int:
 
     generation.generate = recorded  # type: ignore[assignment]
     setattr(pool, "Context", Listed)  # noqa: B010
-    code = host.main(arguments)
+    try:
+        yield contexts
+    finally:
+        generation.generate = generate
+        setattr(pool, "Context", opened)  # noqa: B010
+
+
+def serve(arguments: Sequence[str], samples: Path, every: int) -> int:
+    """``flex_assist.engine.host``, recorded."""
+    with recording(samples, every) as contexts:
+        code = host.main(arguments)
     _note(samples, {"contexts_left": len(contexts)})
     return code
 

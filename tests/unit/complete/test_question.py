@@ -108,7 +108,7 @@ def test_the_rest_is_not_written_for_ever() -> None:
 
 def test_what_nobody_asked_for_is_computed_for_a_while_only() -> None:
     question = due_after(at("    ", fim=True), 1000)
-    assert not question.is_enough_ahead("x = f(1)\n", 1500)
-    assert question.is_enough_ahead("x = f(1)\n", 2500)
-    assert not question.is_enough_ahead("x", 2500)
-    assert not due_after(question, None).is_enough_ahead("x = f(1)\n", 2500)
+    assert not question.is_enough_ahead("x = f(1)\n", 900)
+    assert question.is_enough_ahead("x = f(1)\n", 1100)
+    assert not question.is_enough_ahead("x", 1100)
+    assert not due_after(question, None).is_enough_ahead("x = f(1)\n", 1100)

@@ -7,9 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from flex_assist.complete import question
 from flex_assist.complete.request import Completion, CompletionRequest
 from flex_assist.complete.service import CompletionService
 from flex_assist.config import Settings
@@ -49,10 +46,7 @@ async def known(service: CompletionService, request: CompletionRequest) -> Compl
     return found
 
 
-async def test_the_rest_is_written_for_whoever_comes_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(question, "WRITTEN_AHEAD", 0.2)
+async def test_the_rest_is_written_for_whoever_comes_there(tmp_path: Path) -> None:
     model = tmp_path / "model.gguf"
     model.write_bytes(b"GGUF")
     engine = Slow()
@@ -62,7 +56,7 @@ async def test_the_rest_is_written_for_whoever_comes_there(
     )  # fmt: skip
     service._model = model
     request = CompletionRequest(
-        before="def f(a):\n    ", after="\n", path="a.py", first_answer_ms=500
+        before="def f(a):\n    ", after="\n", path="a.py", first_answer_ms=100
     )
     shown = await service.complete(request)
     assert shown.text == "x = make("

@@ -2,7 +2,8 @@
 
 Both serve one merged file with infilling tokens: an adapter that is trained here for some steps on
 this project's source, less the files of the trace, or `--model`. The command is `flex-assist bench
-latency`; its rules are told in `flex_lsp/bench/latency.py` and `typist.py`.
+latency`; its rules are told in `flex_lsp/bench/latency.py` and `typist.py`. A machine's speed
+varies from minute to minute, so both take turns, and the bars are of medians.
 """
 
 import argparse
@@ -10,7 +11,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -21,6 +24,7 @@ from flex_lsp.bench.trace import FOLDER, read
 
 MOST = {"p50": 0.7, "p95": 0.6, "cpu": 0.5}
 MOST_SWITCH_MS = 2.0
+RUNS = 3
 
 
 def merged(folder: Path, steps: int) -> Path:
@@ -50,14 +54,21 @@ def measure(model: Path, seconds: float, server: Path | None) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
+def medians(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of the ratios of each run, and of what a switch costs."""
+    names = runs[0]["ratio"]
+    ratio = {name: round(median(run["ratio"][name] for run in runs), 3) for name in names}
+    costs = ("switch_p95_ms", "stay_p95_ms")
+    return {"ratio": ratio, **{key: median(run[key] for run in runs) for key in costs}}
+
+
 def verdicts(found: dict[str, Any]) -> dict[str, bool]:
     """What must hold."""
     ratio = found["ratio"]
     held = {f"{name}_at_most_{most}": ratio[name] <= most for name, most in MOST.items()}
-    accepted = found["ours"]["accepted_characters"] >= found["peer"]["accepted_characters"]
     return {
         **held,
-        "accepted_characters_at_least_1": accepted,
+        "accepted_characters_at_least_1": ratio["accepted_characters"] >= 1,
         "switch_p95_at_most_2_ms": found["switch_p95_ms"] <= MOST_SWITCH_MS,
     }
 
@@ -70,21 +81,24 @@ def main() -> int:
         "--llama-server", type=Path, help="a llama-server of your own, instead of the package's"
     )
     parser.add_argument("--steps", type=int, default=80, help="of the training")
+    parser.add_argument("--runs", type=int, default=RUNS, help="of both sides, in turn")
     parser.add_argument("--seconds", type=float, default=0, help="of the trace; 0 takes all")
     parser.add_argument("--print", action="store_true", help="print, and write no bar")
     arguments = parser.parse_args()
     with TemporaryDirectory() as name:
         model = arguments.model or merged(Path(name), arguments.steps)
-        found = measure(model, arguments.seconds, arguments.llama_server)
+        given = model, arguments.seconds, arguments.llama_server
+        runs = [measure(*given) for _ in range(arguments.runs)]
     # Where files lie on this machine is of no use on another.
     shown = [Path(arg).name if Path(arg).is_file() else arg for arg in sys.argv[1:]]
     command = bars.command("latency", shown)
-    figures = {"command": command, **found, "bars": verdicts(found)}
+    found = medians(runs)
+    figures = {"command": command, **found, "bars": verdicts(found), "runs": runs}
     if arguments.print:
         print(json.dumps(figures, indent=2))
     else:
         bars.write("latency", figures)
-    return 0
+    return 0 if all(figures["bars"].values()) else 1
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from flex_assist.models.gguf_file import architecture, open_gguf, shape_of
 from flex_assist.models.lora_gguf import write_updates
 from flex_lsp.bench.calls import percentile
 
-PROMPT_TOKENS, ANSWER_TOKENS, PAIRS = 256, 1, 60
+PROMPT_TOKENS, ANSWER_TOKENS, PAIRS = 256, 1, 200
 RANK = 16
 
 

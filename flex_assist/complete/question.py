@@ -20,7 +20,9 @@ INDENTATION = "    "
 # A shorter beginning of a line is not worth looking at.
 LEAST_CHARACTERS = 8
 # So many times as long as for the first answer the rest is computed, for the sake of heat.
-WRITTEN_ON = 4
+WRITTEN_ON = 2
+# And such a part of it an answer is computed that nobody has asked for yet.
+WRITTEN_AHEAD = 0.5
 BEGUN_WORD = re.compile(r"\w*\Z")
 
 
@@ -80,7 +82,9 @@ class Question:
             written_ms: Since its first token.
         """
         due_ms = self.request.first_answer_ms
-        return due_ms is not None and bool(self.beginning(text)) and written_ms >= due_ms
+        if due_ms is None or not self.beginning(text):
+            return False
+        return written_ms >= due_ms * WRITTEN_AHEAD
 
     def _passed_ms(self) -> float:
         return (time.perf_counter() - self.started) * 1000

@@ -111,8 +111,8 @@ def _print(found: dict[str, Any]) -> None:
     for name, value in (found["ratio"] or {}).items():
         print(f"ratio {name}: {_shown(value)}")
     print(
-        f"switching adapters p95: {found['switch_p95_ms']} ms, "
-        f"staying {found['stay_p95_ms']} ms (over the median without a switch)"
+        f"switching adapters p95: {found['switch_p95_ms']} ms on top of an answer, which is "
+        f"{found['stay_p95_ms']} ms above its median at p95"
     )
 
 

@@ -43,14 +43,15 @@ def write_adapter(
 async def switch_p95_ms(
     engine: HostEngine, model: Path, adapters: list[Path]
 ) -> tuple[float, float]:
-    """What a switch between two adapters costs, beside the answer itself.
+    """What a switch between two adapters costs, on top of the answer itself.
 
-    The same prompt is asked of both, with its KV there; each answer after a switch is compared with
-    the median of answers without one.
+    The same prompt is asked of both, with its KV there, and of each adapter twice: the first answer
+    comes after a switch, the second does not. Both vary by what the machine does; a switch costs
+    what the 95th percentile of the first is above that of the second.
 
     Returns:
-        95 % of the switches cost no more than this; and the same of answers without a switch, which
-        is what the machine varies by.
+        That; and the 95th percentile of answers without a switch above their median, which is what
+        the machine varies by.
     """
     both = [Weights(model=model, adapters=(one,)) for one in adapters]
     for weights in both:
@@ -61,8 +62,7 @@ async def switch_p95_ms(
         weights = both[number % 2]
         switched.append(await _asked_ms(engine, weights))
         stayed.append(await _asked_ms(engine, weights))
-    usual = statistics.median(stayed)
-    return _p95(switched) - usual, _p95(stayed) - usual
+    return _p95(switched) - _p95(stayed), _p95(stayed) - statistics.median(stayed)
 
 
 def _p95(times_ms: list[float]) -> float:

@@ -56,7 +56,7 @@ async def test_the_rest_is_written_for_whoever_comes_there(tmp_path: Path) -> No
     )  # fmt: skip
     service._model = model
     request = CompletionRequest(
-        before="def f(a):\n    ", after="\n", path="a.py", first_answer_ms=100
+        before="def f(a):\n    ", after="\n", path="a.py", first_answer_ms=200
     )
     shown = await service.complete(request)
     assert shown.text == "x = make("

@@ -35,7 +35,7 @@ BASE: Final = "smollm2-135m"
 SETTINGS: Final = EngineSettings(threads=2)
 PROMPT_TOKENS, NEW_TOKENS, ANSWER_TOKENS, CHAT_TOKENS = 320, 4, 16, 1200
 CLIENTS, KILLED_REQUESTS = 3, 50
-# Of the memory's clients: how long they go on once all have begun.
+# Of each of the memory's clients.
 CLIENT_REQUESTS = 12
 
 
@@ -97,10 +97,9 @@ async def memory() -> dict[str, Any]:
             ]
             most = [0.0, 0.0]
             while any(client.poll() is None for client in clients):
-                with contextlib.suppress(psutil.Error):
-                    all_of_them = [process, *(psutil.Process(one.pid) for one in clients)]
-                    now = process.memory_info().rss
-                    most = [max(most[0], now), max(most[1], sum(map(_held, all_of_them)))]
+                now = process.memory_info().rss
+                ids = [process.pid, *(client.pid for client in clients)]
+                most = [max(most[0], now), max(most[1], sum(map(_held, ids)))]
                 await asyncio.sleep(0.05)
             assert all(client.wait() == 0 for client in clients)
         by_count[count] = [round(size / 1e6, 1) for size in most]
@@ -115,9 +114,12 @@ async def memory() -> dict[str, Any]:
     }
 
 
-def _held(process: psutil.Process) -> int:
-    """What a process costs the machine, in bytes."""
-    found = process.memory_full_info()
+def _held(process: int) -> int:
+    """What a process costs the machine, in bytes; nothing if it has ended."""
+    try:
+        found = psutil.Process(process).memory_full_info()
+    except psutil.Error:
+        return 0
     return int(getattr(found, "pss", found.rss))
 
 
@@ -126,7 +128,8 @@ async def client(home: Path, seed: int) -> int:
     engine = HostEngine(below(home), SETTINGS)
     tokens = prompt(seed)
     for at in range(CLIENT_REQUESTS):
-        await answer(engine, request(tokens + prompt(seed + 100, at * NEW_TOKENS + 1)))
+        longer = tokens + prompt(seed + 100, at * NEW_TOKENS + 1)
+        await answer(engine, request(longer, document=f"file-{seed}"))
     await engine.close()
     return 0
 

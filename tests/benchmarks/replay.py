@@ -67,11 +67,10 @@ class Recorded(Context):
 
 
 @contextlib.contextmanager
-def recording(samples: Path, every: int) -> Iterator[list[Recorded]]:
+def recording(samples: Path, every: int) -> Iterator[None]:
     """Add every so-many-th answer that is computed in this process to ``samples``.
 
-    Yields:
-        The contexts that are open, always up to date.
+    At the end, how many contexts are open still.
     """
     answered, generate, opened = 0, generation.generate, pool.Context
     contexts: list[Recorded] = []
@@ -102,18 +101,17 @@ def recording(samples: Path, every: int) -> Iterator[list[Recorded]]:
     generation.generate = recorded  # type: ignore[assignment]
     setattr(pool, "Context", Listed)  # noqa: B010
     try:
-        yield contexts
+        yield
     finally:
         generation.generate = generate
         setattr(pool, "Context", opened)  # noqa: B010
+    _note(samples, {"contexts_left": len(contexts)})
 
 
 def serve(arguments: Sequence[str], samples: Path, every: int) -> int:
     """``flex_assist.engine.host``, recorded."""
-    with recording(samples, every) as contexts:
-        code = host.main(arguments)
-    _note(samples, {"contexts_left": len(contexts)})
-    return code
+    with recording(samples, every):
+        return host.main(arguments)
 
 
 def verify(samples: Path, most: int, context_tokens: int, threads: int) -> dict[str, Any]:
@@ -137,12 +135,16 @@ def verify(samples: Path, most: int, context_tokens: int, threads: int) -> dict[
         model.close()
     return {
         "samples": len(chosen),
-        "with_reuse": sum(one["length"] > 0 for one in chosen),
+        # Half of the prompt, at least: what two prompts have by chance does not count.
+        "with_reuse": sum(2 * one["reused"] >= len(one["request"]["tokens"]) for one in chosen),
         "wrong": wrong,
         "controls": len(chosen[::CONTROL_EVERY]),
         "controls_that_differ": differs,
         "leaked_sequences": sum(line.get("leaked", 0) for line in lines),
-        "contexts_left": sum(line.get("contexts_left", 0) for line in lines),
+        # None: whoever served did not come to its end.
+        "contexts_left": next(
+            (one["contexts_left"] for one in lines if "contexts_left" in one), None
+        ),
         "contexts_closed": sum("leaked" in line for line in lines),
     }
 
@@ -166,7 +168,16 @@ def _agrees(
     )
     *_, last = generation.generate(fresh, spellings.spelling, request, Interrupt())
     fresh.close()
-    return isinstance(last, Finished) and last.text == sample["text"]
+    assert isinstance(last, Finished)
+    return _outcome(last) == {key: sample[key] for key in _outcome(last)}
+
+
+def _outcome(item: Finished) -> dict[str, Any]:
+    """What must be alike."""
+    return {
+        "text": item.text, "reason": item.reason, "count": item.completion_tokens,
+        "reused": item.reused_tokens,
+    }  # fmt: skip
 
 
 def _request(data: dict[str, Any], form: str) -> GenerateRequest:
@@ -192,7 +203,7 @@ def _write(
     }
     data["forced"] = request.forced.decode("latin-1")
     batches, length = before
-    record = {"request": data, "batches": batches, "length": length, "text": item.text}
+    record = {"request": data, "batches": batches, "length": length, **_outcome(item)}
     _note(samples, {**record, "form": item.form})
 
 

@@ -41,6 +41,8 @@ WINDOW_TOKENS, STEP_TOKENS = 192, 64
 ANSWER_TOKENS, CHAT_TOKENS = 5, 24
 CANCELLED, JUMPS, CHANGES, CHATS = 0.2, 0.03, 0.04, 0.01
 LONGEST_BEFORE_CANCEL_S = 0.06
+# A request that was cancelled is over by then.
+SETTLED_S = 1.0
 WARM_SHARE = 0.1
 # Of the adapters, of random numbers: enough to change what is said, and not so much that nothing
 # else is left of the model.
@@ -123,7 +125,8 @@ def sources() -> list[tuple[str, str]]:
     shares = {"python": (10, "*.py"), "typescript": (5, "*.ts"), "lua": (5, "*.lua")}
     for language, (count, pattern) in shares.items():
         found = [path for path in bars.ROOT.rglob(pattern) if "node_modules" not in path.parts]
-        own = [path for path in found if not any(part.startswith(".") for part in path.parts)]
+        inner = {path: path.relative_to(bars.ROOT).parts for path in found}
+        own = [one for one in found if not any(part.startswith(".") for part in inner[one])]
         own.sort(key=lambda path: (-path.stat().st_size, path))
         whole = [path.read_text() for path in own[:count]]
         # Too few files: their halves are files too.
@@ -160,7 +163,7 @@ async def drive(arguments: argparse.Namespace, home: Path) -> dict[str, Any]:
             memory.append(process.memory_info().rss)
     await traffic.end()
     seconds = time.monotonic() - began_s
-    status = await engine.status()
+    status = await _settled(engine)
     await engine.stop_host()
     await engine.close()
     warm = memory[int(len(memory) * WARM_SHARE)]
@@ -170,9 +173,21 @@ async def drive(arguments: argparse.Namespace, home: Path) -> dict[str, Any]:
         "warm_rss_mb": round(warm / 1e6, 1), "end_rss_mb": round(memory[-1] / 1e6, 1),
         "rss_growth": round(memory[-1] / warm - 1, 4),
         "most_rss_growth": round(max(memory[int(len(memory) * WARM_SHARE):]) / warm - 1, 4),
-        "requests_left": status["requests"] + sum(status["queue"].values()),
+        "requests_left": _left(status),
         "contexts": len(status["contexts"]),
     }  # fmt: skip
+
+
+async def _settled(engine: HostEngine) -> dict[str, Any]:
+    """The host's status once what was cancelled last has ended, or should have."""
+    until_s = time.monotonic() + SETTLED_S
+    while _left(status := await engine.status()) and time.monotonic() < until_s:
+        await asyncio.sleep(0.05)
+    return status
+
+
+def _left(status: dict[str, Any]) -> int:
+    return int(status["requests"] + sum(status["queue"].values()))
 
 
 def start_host(locations: Locations, samples: Path, every: int) -> subprocess.Popen[bytes]:
@@ -210,15 +225,17 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         host = start_host(below(home), samples, every)
         try:
             driven = asyncio.run(drive(arguments, home))
-            host.wait(30)
+            code = host.wait(30)
         finally:
             host.kill()
         replayed = verified(samples, arguments.samples)
     holds = {
-        "no_wrong_answer": replayed["wrong"] == 0 and replayed["samples"] > 0,
+        "no_wrong_answer": replayed["wrong"] == 0 and replayed["samples"] == arguments.samples,
         "wrong_weights_would_be_seen": replayed["controls_that_differ"] > 0,
         "rss_growth_at_most_2_percent": driven["rss_growth"] <= 0.02,
-        "no_leaked_sequences": not replayed["leaked_sequences"] + replayed["contexts_left"],
+        "no_leaked_sequences": replayed["contexts_closed"] > 0
+        and (replayed["leaked_sequences"], replayed["contexts_left"]) == (0, 0),
+        "ended_well": code == 0,
         "all_answered": not driven["errors"] + driven["requests_left"],
     }
     return {**driven, **replayed, "holds": holds}

@@ -42,7 +42,7 @@ def documents(model: Path) -> dict[str, list[int]]:
 
 
 def switch(rounds: int, model: Path, folder: Path) -> list[str]:
-    """So many times A, B, A; what B and A said, one after the other."""
+    """So many times A, B, A; all that they said, one after the other."""
     weights = {
         name: Weights(model=model, adapters=(
             write_adapter(model, folder / f"{name}.gguf", at, rank=soak.RANK, size=UPDATE_SIZE),
@@ -82,7 +82,12 @@ def measure(rounds: int) -> dict[str, Any]:
     return {
         "model": model.name, "rounds": rounds, "answers": len(said), "texts": len(set(said)),
         "answers_as_fresh": agreed, **found,
-        "holds": agreed == found["samples"] == len(said) and found["controls_that_differ"] > 0,
+        "holds": {
+            "answers_as_fresh": agreed == found["samples"] == len(said),
+            "kv_is_kept": found["with_reuse"] >= 0.9 * len(said) - len(LANGUAGES),
+            "wrong_weights_would_be_seen": found["controls_that_differ"] > 0,
+            "nothing_leaks": (found["leaked_sequences"], found["contexts_left"]) == (0, 0),
+        },
     }  # fmt: skip
 
 
@@ -97,7 +102,7 @@ def main() -> int:
         print(json.dumps(figures, indent=2))
     else:
         bars.write("switch", figures)
-    return 0 if figures["holds"] else 1
+    return 0 if all(figures["holds"].values()) else 1
 
 
 if __name__ == "__main__":

@@ -41,14 +41,20 @@ class Ahead:
         self._used: deque[bool] = deque(maxlen=WATCHED)
         self._skipped = 0
 
-    def begin(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Do ``work`` soon, instead of what runs for another key; a fault of it is nobody's."""
+    def begin(
+        self, key: Hashable, work: Callable[[], Coroutine[Any, Any, None]], *, guess: bool = True
+    ) -> None:
+        """Do ``work`` soon, instead of what runs for another key; a fault of it is nobody's.
+
+        Args:
+            guess: Nobody may ever look at it. False: more of what somebody looks at now.
+        """
         if self._task is not None and not self._task.done() and key == self._key:
             return
         self.stop()
-        if self._pays():
+        if not guess or self._pays():
             self._key = key
-            self._task = asyncio.get_running_loop().create_task(self._run(work))
+            self._task = asyncio.get_running_loop().create_task(self._run(work, guess))
 
     def stop(self) -> None:
         """Give up what runs: somebody needs the engine, or the answer is not shown any more."""
@@ -77,14 +83,16 @@ class Ahead:
         self._counted_s = now
         return self._saved_s
 
-    async def _run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _run(self, work: Callable[[], Coroutine[Any, Any, None]], guess: bool) -> None:
         await asyncio.sleep(self._delay_s)
         started = time.monotonic()
-        self._used.append(False)
+        if guess:
+            self._used.append(False)
         try:
             await work()
         except FlexAssistError:
             # Whoever asks for it in earnest gets the error.
             return
         finally:
-            self._saved_s -= time.monotonic() - started
+            if guess:
+                self._saved_s -= time.monotonic() - started

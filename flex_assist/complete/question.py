@@ -19,10 +19,6 @@ INDENTED_LINES = 60
 INDENTATION = "    "
 # A shorter beginning of a line is not worth looking at.
 LEAST_CHARACTERS = 8
-# So many times as long as for the first answer the rest is computed, for the sake of heat.
-WRITTEN_ON = 2
-# And such a part of it an answer is computed that nobody has asked for yet.
-WRITTEN_AHEAD = 0.5
 BEGUN_WORD = re.compile(r"\w*\Z")
 
 
@@ -37,6 +33,8 @@ class Question:
         crlf: Whether the document has Windows' line ends.
         place: Where its answer is kept; None where the files that answer cannot be looked at.
         started: When the request came, by ``time.perf_counter``.
+        lines: Whether the answer may have more than one line, where that is known already: of one
+            that is gone on with. None: as the cursor says.
     """
 
     request: CompletionRequest
@@ -49,10 +47,13 @@ class Question:
     crlf: bool
     place: Place | None
     started: float
+    lines: bool | None = None
 
     @property
     def several(self) -> bool:
         """Whether the answer may have more than one line."""
+        if self.lines is not None:
+            return self.lines
         knows_end = self.route.fim is not None
         return "\n" not in self.stops and several_lines(self.around, knows_end=knows_end)
 
@@ -70,21 +71,24 @@ class Question:
         due_ms = self.request.first_answer_ms
         return due_ms is not None and bool(self.beginning(text)) and self._passed_ms() >= due_ms
 
-    def is_long(self, text: str) -> bool:
-        """Whether an answer that was shown in part is not worth more computing."""
-        most_ms = (self.request.first_answer_ms or 0) * WRITTEN_ON
-        return bool(self.beginning(text)) and self._passed_ms() >= most_ms
-
-    def is_enough_ahead(self, text: str, written_ms: float) -> bool:
-        """Whether ``text`` will do for an answer that may never be asked for.
+    def is_enough(self, text: str, written_ms: float, begun: str = "") -> bool:
+        """Whether ``text`` will do for now, if nobody waits for more of it: for the sake of heat.
 
         Args:
-            written_ms: Since its first token.
+            written_ms: Since the first token of what is new.
+            begun: What of ``text`` was there before.
         """
         due_ms = self.request.first_answer_ms
-        if due_ms is None or not self.beginning(text):
+        if due_ms is None or written_ms < due_ms:
             return False
-        return written_ms >= due_ms * WRITTEN_AHEAD
+        return len(self.beginning(text)) > len(begun)
+
+    def is_enough_ahead(self, text: str, written_ms: float) -> bool:
+        """``is_enough`` of an answer that may never be asked for: its first line is, too."""
+        due_ms, (line, end, _) = self.request.first_answer_ms, text.partition("\n")
+        if due_ms is not None and end and line.strip():
+            return True
+        return self.is_enough(text, written_ms)
 
     def _passed_ms(self) -> float:
         return (time.perf_counter() - self.started) * 1000

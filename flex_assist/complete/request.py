@@ -24,8 +24,8 @@ class CompletionRequest:
         language_id: The editor's ``languageId``; the file name decides where it is unknown.
         adapter: ``auto``, ``none``, or the name of an adapter.
         trigger: ``automatic`` while typing, ``invoked`` when asked for by hand.
-        first_answer_ms: After so long the beginning of an answer is enough; the rest is computed on
-            and is there at the next key. None waits for all of it.
+        first_answer_ms: After so long the beginning of an answer is enough; more of it is computed
+            on and is there at the next key. None waits for all of it.
         edited: Spans that were edited in other files, the newest first.
         fresh: Ask the model even where the answer is known.
     """
@@ -52,6 +52,7 @@ class Completion:
         source: ``model``, or ``cache`` and ``ahead`` where this request made no model call: then it
             has no tokens.
         timings_ms: context, queue, prefill, decode, trim, total.
+        several: Whether it may have more than one line, if it is gone on with.
         notes: What the filters did, in their order, e.g. ``"cut at the suffix"``.
         explanation: What it was made of; None where no model was asked.
         warning: What to mend, for people, if another engine than the wanted one had to answer.
@@ -67,6 +68,7 @@ class Completion:
     prompt_tokens: int = 0
     reused_tokens: int = 0
     completion_tokens: int = 0
+    several: bool = False
     notes: tuple[str, ...] = ()
     explanation: Explanation | None = None
     warning: str = ""

@@ -219,10 +219,18 @@ class CompletionService:
         return _finish(answer, question, clock)
 
     async def _write_on(self, question: Question, writing: Writing, shown: Completion) -> None:
-        """Let the model write the rest, for whoever asks at the next key."""
-        clock = Clock(time.perf_counter())
+        """Let the model write the rest, for whoever asks at the next key.
+
+        For as long as a first answer, if it can be gone on with later.
+        """
+        clock, before_ms = Clock(time.perf_counter()), writing.written_ms
+
+        def enough(text: str) -> bool:
+            return question.is_enough(text, writing.written_ms - before_ms, shown.text)
+
         try:
-            whole = await writing.run(question.is_finished, question.is_long)
+            due = enough if self._computes_ahead else None
+            whole = await writing.run(question.is_finished, due)
             answer = self._answer(question, writing, clock, whole)
             if question.place is not None and answer.text.startswith(shown.text):
                 self._cache.put(question.place, question.around, answer)
@@ -231,6 +239,10 @@ class CompletionService:
             return
         finally:
             await writing.close()
+
+    @property
+    def _computes_ahead(self) -> bool:
+        return bool(self._settings.completion.ahead_share) and not self._outgoing
 
     def _stop_what_nobody_waits_for(self) -> None:
         if self._flight is not None:
@@ -244,23 +256,42 @@ class CompletionService:
     def _go_on(self, question: Question, shown: Completion) -> None:
         """Compute what comes behind what is shown now, if nothing else is to be done.
 
-        Where nothing is shown at the end of a line, the next key is likely to break it.
+        What was left in its middle is gone on with. Where nothing is shown at the end of a line,
+        the next key is likely to break it.
         """
-        wanted = self._settings.completion.ahead_share and not self._outgoing
-        if question.place is None or not wanted:
+        if question.place is None or not self._computes_ahead:
+            return
+        if BEGUN in shown.notes:
+            same = replace(question, lines=shown.several)
+            key = (shown.text, question.around)
+            self._ahead.begin(key, lambda: self._write_rest(same, shown), guess=False)
             return
         following = question.behind(shown.text) if shown.text else question.next_line()
         if following is None or self._cache.has(question.place, following.around):
             return
 
         async def work() -> None:
-            found = await self._compute_ahead(following)
-            if BEGUN in shown.notes and question.place is not None:
-                # What is shown was left when there was enough of it: this is its rest.
-                longer = replace(shown, text=shown.text + found.text, notes=found.notes)
-                self._cache.put(question.place, question.around, longer)
+            await self._compute_ahead(following)
 
         self._ahead.begin(following.around, work)
+
+    async def _write_rest(self, question: Question, shown: Completion) -> None:
+        """Go on with an answer that was left, as if it had not been."""
+        assert question.place is not None
+        clock, begun = Clock(time.perf_counter()), shown.text
+        writing = await self._ask(question.behind(begun), clock, ahead=True)
+        try:
+            whole = await writing.run(
+                lambda text: question.is_finished(begun + text),
+                lambda text: question.is_enough(begun + text, writing.written_ms, begun),
+            )
+        finally:
+            await writing.close()
+        answer = self._answer(question, writing, clock, whole, begun)
+        if not answer.text.startswith(begun):
+            # Its filters would take something of what is shown: that is all, then.
+            answer = replace(shown, notes=tuple(note for note in shown.notes if note != BEGUN))
+        self._cache.put(question.place, question.around, answer)
 
     async def _compute_ahead(self, question: Question) -> Completion:
         assert question.place is not None
@@ -309,11 +340,12 @@ class CompletionService:
         return f"{self._root or ''}/{question.path or ''}"
 
     def _answer(
-        self, question: Question, writing: Writing, clock: Clock, whole: bool
+        self, question: Question, writing: Writing, clock: Clock, whole: bool, begun: str = ""
     ) -> Completion:
-        """What is shown of what was written, in LF line ends."""
+        """What is shown of ``begun`` and what was written behind it, in LF line ends."""
         finished, reason = writing.account(), question.route.reason
-        text = writing.text if whole else question.beginning(writing.text)
+        text = begun + writing.text
+        text = text if whole else question.beginning(text)
         with clock.stage("trim"):
             shown, notes = trim(
                 text, question.around, several=question.several, ended_by=finished.reason
@@ -331,6 +363,7 @@ class CompletionService:
             prompt_tokens=finished.prompt_tokens,
             reused_tokens=finished.reused_tokens,
             completion_tokens=finished.completion_tokens,
+            several=question.several,
             notes=notes if whole else (*notes, BEGUN),
             explanation=explained,
             warning=finished.warning,

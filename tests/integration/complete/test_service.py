@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from flex_assist.adapters.registry import AdapterVersion, Registry
-from flex_assist.complete import question
 from flex_assist.complete.request import CompletionRequest
 from flex_assist.complete.service import BEGUN, CompletionService
 from flex_assist.config import CompletionSettings, EngineSettings, Settings
@@ -175,13 +174,16 @@ async def test_the_next_suggestion_is_there_when_one_is_accepted(
     await engine.close()
 
 
+@pytest.mark.parametrize("share", [0.0, 0.15])
 async def test_the_beginning_of_a_long_answer_comes_first(
-    locations: Locations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    locations: Locations, tmp_path: Path, share: float
 ) -> None:
-    monkeypatch.setattr(question, "WRITTEN_ON", 10**6)
+    """Written on at once, or gone on with while it is looked at: the answer is the same."""
     engine = LocalEngine(SETTINGS.engine)
+    completion = replace(SETTINGS.completion, ahead_share=share)
+    settings = replace(SETTINGS, completion=completion)
     patient, hasty = (
-        CompletionService(engine=engine, settings=SETTINGS, locations=locations, root=tmp_path)
+        CompletionService(engine=engine, settings=settings, locations=locations, root=tmp_path)
         for _ in range(2)
     )
     await patient.warm(None)
@@ -193,7 +195,7 @@ async def test_the_beginning_of_a_long_answer_comes_first(
     assert whole.text.startswith(first.text)
     assert 0 < len(first.text) < len(whole.text)
     assert first.notes[-1] == BEGUN
-    # Nobody asked for the rest, and it is there; it was not computed again.
+    # Nobody asked for the rest, and it is there.
     async with asyncio.timeout(20):
         while (known := hasty.recall(request)) is None or known.text != whole.text:
             assert known is not None

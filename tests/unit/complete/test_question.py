@@ -99,16 +99,21 @@ def test_a_beginning_is_due_after_its_time() -> None:
     assert not due_after(late, None).is_due("x = f(1)\n")
 
 
-def test_the_rest_is_not_written_for_ever() -> None:
-    question = replace(due_after(at("    ", fim=True), 400), started=time.perf_counter() - 2)
-    assert question.is_long("x = f(1)\n")
-    assert not question.is_long("x")
-    assert not due_after(question, 1100).is_long("x = f(1)\n")
+def test_what_nobody_waits_for_is_written_for_a_while_only() -> None:
+    question = due_after(at("    ", fim=True), 400)
+    assert question.is_enough("x = f(1)\ny = 2\n", 500)
+    assert not question.is_enough("x = f(1)\ny = 2\n", 300)
+    assert not question.is_enough("x", 500)
+    assert not due_after(question, None).is_enough("x = f(1)\n", 500)
+    # Not before there is more than there was.
+    assert not question.is_enough("x = f(1)\ny", 500, begun="x = f(1)")
+    assert question.is_enough("x = f(1)\ny = 2\n", 500, begun="x = f(1)")
 
 
-def test_what_nobody_asked_for_is_computed_for_a_while_only() -> None:
-    question = due_after(at("    ", fim=True), 1000)
-    assert not question.is_enough_ahead("x = f(1)\n", 400)
-    assert question.is_enough_ahead("x = f(1)\n", 600)
-    assert not question.is_enough_ahead("x", 600)
-    assert not due_after(question, None).is_enough_ahead("x = f(1)\n", 600)
+def test_ahead_the_first_line_is_enough() -> None:
+    question = due_after(at("    ", fim=True), 400)
+    assert question.is_enough_ahead("x = f(1)\n", 10)
+    assert not question.is_enough_ahead("\n    x = f(1)", 10)
+    assert not question.is_enough_ahead("x = f(1, 2, 3", 300)
+    assert question.is_enough_ahead("x = f(1, 2, 3", 500)
+    assert not due_after(question, None).is_enough_ahead("x = f(1)\n", 500)

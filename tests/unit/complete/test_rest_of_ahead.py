@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from flex_assist.adapters.router import Route
 from flex_assist.complete.request import Completion, CompletionRequest
-from flex_assist.complete.service import CompletionService
+from flex_assist.complete.service import BEGUN, CompletionService
 from flex_assist.config import Settings
 from flex_assist.engine.protocol import Finished, GenerateRequest, Piece, TextPiece
 from flex_assist.locations import below
+from flex_assist.models.fim import FimTokens
 
 WRITTEN = "alpha_one, beta_two, gamma_three, delta_four)"
 TYPED = "def f(a):\n    x = make("
@@ -56,7 +58,7 @@ async def test_the_rest_is_written_for_whoever_comes_there(tmp_path: Path) -> No
     )  # fmt: skip
     service._model = model
     request = CompletionRequest(
-        before="def f(a):\n    ", after="\n", path="a.py", first_answer_ms=200
+        before="def f(a):\n    ", after="\n", path="a.py", first_answer_ms=100
     )
     shown = await service.complete(request)
     assert shown.text == "x = make("
@@ -76,4 +78,66 @@ async def test_the_rest_is_written_for_whoever_comes_there(tmp_path: Path) -> No
             assert WRITTEN.startswith(text)
             at = min(at + 1, 8)
             await asyncio.sleep(0.2)
+    service._stop_what_nobody_waits_for()
+
+
+BODY = "def f(a):\n    "
+LINES = "first = make(a)\n    second = trim(first)\n    third = fill(second)\n    return third\n"
+
+
+class Lines(Slow):
+    """Writes ``LINES`` behind ``BODY``, word by word, up to a stop text."""
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Piece | Finished, None]:
+        prompt = bytes(token for token in request.tokens if token < 256).decode()
+        there = prompt.rpartition(BODY)[2]
+        rest = LINES[len(there) :] if LINES.startswith(there) else ""
+        cut = min((rest.find(stop) for stop in request.stop_texts if stop in rest), default=None)
+        rest = rest[:cut]
+        for word in rest.replace(" ", "\0 ").split("\0"):
+            await asyncio.sleep(0.02)
+            yield Piece(text=word)
+        yield Finished(
+            text=rest, reason="end", prompt_tokens=1, reused_tokens=0, completion_tokens=1,
+            queue_ms=0, prefill_ms=0, decode_ms=0,
+        )  # fmt: skip
+
+
+class Infilling:
+    """One model with infilling tokens, for everything."""
+
+    def route(self, language: str | None, choice: str = "auto") -> Route:
+        fim = FimTokens(prefix_id=1000, suffix_id=1001, middle_id=1002, end_id=1003)
+        return Route(name="base", reason="the only one", fim=fim)
+
+
+async def test_lines_that_were_left_are_gone_on_with_as_lines(tmp_path: Path) -> None:
+    """Though the cursor stands in a line by then, where an answer of its own would end with it."""
+    model = tmp_path / "model.gguf"
+    model.write_bytes(b"GGUF")
+    service = CompletionService(
+        engine=Lines(),  # type: ignore[arg-type]
+        settings=Settings(), locations=below(tmp_path / "home"), root=None, router=Infilling(),
+    )  # fmt: skip
+    service._model = model
+    request = CompletionRequest(before=BODY, after="\n\n\nx = 1\n", path="a.py", first_answer_ms=60)
+    shown = await service.complete(request)
+    assert shown.text
+    assert BEGUN in shown.notes
+    whole = LINES.rstrip("\n")
+    assert whole.startswith(shown.text)
+    assert len(shown.text) < len(whole)
+    found = shown
+    async with asyncio.timeout(20):
+        for typed in ("f", "fi", "fir"):
+            here = replace(request, before=BODY + typed)
+            while typed != "fir" or typed + found.text != whole or BEGUN in found.notes:
+                found = await known(service, here)
+                assert whole.startswith(typed + found.text)
+                await asyncio.sleep(0.05)
+                if typed != "fir":
+                    break
+    # Whoever takes it as it was shown first gets the rest there.
+    accepted = await known(service, replace(request, before=BODY + shown.text))
+    assert shown.text + accepted.text == whole
     service._stop_what_nobody_waits_for()

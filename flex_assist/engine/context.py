@@ -51,6 +51,7 @@ class Context:
         self.context_tokens = context_tokens
         self.batch_tokens = min(batch_tokens, context_tokens)
         self.document = ""
+        self._threads, self._in_haste = threads, True
         self._tokens: list[int] = []
         self._rows = 0
         self._handle = native.llama_init_from_model(
@@ -75,6 +76,18 @@ class Context:
     def length(self) -> int:
         """How many tokens the KV holds."""
         return len(self._tokens)
+
+    def hurry(self, haste: bool) -> None:
+        """Write token by token with all threads, or with half of them where nobody waits for it.
+
+        The numbers are the same: each is computed by one thread. A token takes longer, and less of
+        the processor's time: threads wait for memory, and for each other.
+        """
+        if haste == self._in_haste:
+            return
+        one_by_one = self._threads if haste else max(1, self._threads // 2)
+        native.llama_set_n_threads(self.handle, one_by_one, self._threads)
+        self._in_haste = haste
 
     def prefill(self, tokens: Sequence[int], interrupt: Interrupt | None = None) -> int:
         """Make the KV hold ``tokens`` and the logits be those after the last one.

@@ -105,6 +105,7 @@ class Pool:
         with self._lease(request.weights, request.priority, chosen, lease) as (key, context):
             loaded = self._models[key[0]]
             self._kept.switch(context, key[:2], request.document, request.tokens)
+            context.hurry(not request.ahead)
             for item in generation.generate(context, loaded.spelling, request, interrupt):
                 if isinstance(item, Finished):
                     passed_ms = (time.perf_counter() - submitted_s) * 1000

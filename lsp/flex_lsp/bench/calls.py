@@ -16,6 +16,7 @@ class Calls:
 
     Attributes:
         times_ms: Of each call that was answered, from the question to the whole answer.
+        waited_ms: Of these, the ones that somebody waited for.
         started: Calls, also those that were given up.
         ahead: Of these, for what is not yet asked: a suggestion after the one that is shown.
         cancelled: Calls that were given up because more was typed; they have no time.
@@ -26,6 +27,7 @@ class Calls:
     """
 
     times_ms: list[float] = field(default_factory=list)
+    waited_ms: list[float] = field(default_factory=list)
     started: int = 0
     ahead: int = 0
     cancelled: int = 0
@@ -35,9 +37,12 @@ class Calls:
     prefill_ms: list[float] = field(default_factory=list)
     decode_ms: list[float] = field(default_factory=list)
 
-    def answered(self, started_s: float) -> None:
+    def answered(self, started_s: float, *, ahead: bool = False) -> None:
         """A call that began then is over."""
-        self.times_ms.append((time.perf_counter() - started_s) * 1000)
+        passed_ms = (time.perf_counter() - started_s) * 1000
+        self.times_ms.append(passed_ms)
+        if not ahead:
+            self.waited_ms.append(passed_ms)
 
     def record(self) -> dict[str, Any]:
         """For the result."""
@@ -45,6 +50,8 @@ class Calls:
             "p50_ms": percentile(self.times_ms, 50),
             "p95_ms": percentile(self.times_ms, 95),
             "p99_ms": percentile(self.times_ms, 99),
+            "waited_p50_ms": percentile(self.waited_ms, 50),
+            "waited_p95_ms": percentile(self.waited_ms, 95),
             "prefill_p50_ms": percentile(self.prefill_ms, 50),
             "decode_p50_ms": percentile(self.decode_ms, 50),
             "model_calls": self.started,

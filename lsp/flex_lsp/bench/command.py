@@ -13,6 +13,8 @@ ROWS = {
     "p50_ms": "model call p50, ms",
     "p95_ms": "model call p95, ms",
     "p99_ms": "model call p99, ms",
+    "waited_p50_ms": "waited for: p50, ms",
+    "waited_p95_ms": "waited for: p95, ms",
     "prefill_p50_ms": "of it prompt p50, ms",
     "decode_p50_ms": "of it answer p50, ms",
     "shown_p50_ms": "key to shown p50, ms",

@@ -97,7 +97,7 @@ class CountedEngine(HostEngine):
                         calls.prefill_ms.append(item.prefill_ms)
                         calls.decode_ms.append(item.decode_ms)
                         if counts:
-                            calls.answered(started_s)
+                            calls.answered(started_s, ahead=True)
                     yield item
         except BaseException as end:
             begun = max((shared(request.tokens, one) for one in earlier), default=0)
@@ -107,7 +107,7 @@ class CountedEngine(HostEngine):
             if not isinstance(end, GeneratorExit):
                 calls.cancelled += 1
             elif counts:
-                calls.answered(started_s)
+                calls.answered(started_s, ahead=True)
             raise
 
 

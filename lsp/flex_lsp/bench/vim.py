@@ -155,7 +155,7 @@ class Vim:
             answer = await asyncio.to_thread(self._server.post, "/completion", body)
         finally:
             self._job = None
-        self.calls.answered(started_s)
+        self.calls.answered(started_s, ahead=ahead)
         timings = answer["timings"]
         self.calls.prompt_tokens += int(timings["prompt_n"])
         self.calls.completion_tokens += int(timings["predicted_n"])

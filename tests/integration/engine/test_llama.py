@@ -215,6 +215,24 @@ def test_scores_equal_a_computation_token_by_token(
     assert abs(scores.mean() - np.mean(expected)) < 0.01
 
 
+def test_haste_changes_no_number(model: Model) -> None:
+    """Else what was computed ahead would not be what is computed when it is asked for."""
+    tokens, found = model.tokenize(TEXT * 2), []
+    for haste in (True, False):
+        context = Context(model, [], 512, 4)
+        context.hurry(haste)
+        context.prefill(tokens[:40])
+        rows = [context.logits().copy()]
+        for token in tokens[40:46]:
+            context.append(token)
+            rows.append(context.logits().copy())
+        context.hurry(True)
+        context.append(tokens[46])
+        found.append([*rows, context.logits().copy()])
+        context.close()
+    assert all(np.array_equal(one, other) for one, other in zip(*found, strict=True))
+
+
 @pytest.mark.parametrize("length", [2, 128, 129, 130, 257])
 def test_scores_of_any_length(
     model: Model, open_context: Callable[..., Context], length: int

@@ -155,6 +155,7 @@ async def test_llama_vim_asks_shows_and_asks_ahead() -> None:
     ]
     assert [one["t_max_predict_ms"] for one in server.asked] == [250, 1000]
     assert (side.calls.started, side.calls.ahead, side.calls.cache_hits) == (2, 1, 0)
+    assert (len(side.calls.times_ms), len(side.calls.waited_ms)) == (2, 1)
     # Typing on with what was suggested asks nothing more, and the rest is shown at once.
     await typed(side, buffer, "te")
     assert side.screen.text == "ms:"

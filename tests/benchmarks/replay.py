@@ -22,7 +22,8 @@ from flex_assist.engine.protocol import Finished, GenerateRequest, Weights
 
 # A batch: the place of its first token, and its tokens.
 Batch = tuple[int, list[int]]
-STATES_KEPT: Final = 64
+# Of states that were put aside, how they came about: more than ever come back.
+STATES_KEPT: Final = 20_000
 CONTROL_EVERY: Final = 10
 _aside: OrderedDict[int, tuple[list[Batch], int]] = OrderedDict()
 
@@ -53,8 +54,14 @@ class Recorded(Context):
     def restore(self, kept: Any) -> None:
         """As ``Context.restore``."""
         getattr(super(), "restore")(kept)  # noqa: B009
-        batches, length = _aside.get(_digest(kept), ([], 0))
-        self.batches = list(batches) if length == self.length else []
+        if not self.length:
+            # It was not taken back.
+            self.batches = []
+            return
+        # Nothing that is unknown may pass for wrong.
+        batches, length = _aside[_digest(kept)]
+        assert length == self.length
+        self.batches = list(batches)
 
     def held(self) -> list[Batch]:
         """The batches that the KV came from."""

@@ -98,6 +98,14 @@ class Traffic:
         with contextlib.suppress(asyncio.CancelledError):
             await asking
 
+    async def visit_all(self) -> None:
+        """Read and chat in every file, so that what is kept of each is there: the warm-up."""
+        for file in self._files:
+            file.cursor = min(len(file.tokens) - 4, WINDOW_TOKENS + STEP_TOKENS - 1)
+            await self._ask(file, Priority.COMPLETION, ANSWER_TOKENS)
+            await self._ask(file, Priority.CHAT, CHAT_TOKENS)
+        self.counts["answered"] = 0
+
     async def end(self) -> None:
         """Let a chat that runs come to its end."""
         if self._chat is not None:
@@ -155,6 +163,7 @@ async def drive(arguments: argparse.Namespace, home: Path) -> dict[str, Any]:
         )
     process = psutil.Process((await engine.status())["process"])
     traffic = Traffic(engine, files, made, model, arguments.seed)
+    await traffic.visit_all()
     began_s, memory = time.monotonic(), []
     look_every = max(1, arguments.requests // 50)
     for number in range(arguments.requests):
@@ -173,6 +182,7 @@ async def drive(arguments: argparse.Namespace, home: Path) -> dict[str, Any]:
         "warm_rss_mb": round(warm / 1e6, 1), "end_rss_mb": round(memory[-1] / 1e6, 1),
         "rss_growth": round(memory[-1] / warm - 1, 4),
         "most_rss_growth": round(max(memory[int(len(memory) * WARM_SHARE):]) / warm - 1, 4),
+        "rss_mb": [round(one / 1e6, 1) for one in memory],
         "requests_left": _left(status),
         "contexts": len(status["contexts"]),
     }  # fmt: skip

@@ -262,6 +262,9 @@ class CompletionService:
         if question.place is None or not self._computes_ahead:
             return
         if BEGUN in shown.notes:
+            if self._rest is not None and not self._rest.done():
+                # More is being written as it is.
+                return
             same = replace(question, lines=shown.several)
             key = (shown.text, question.around)
             self._ahead.begin(key, lambda: self._write_rest(same, shown), guess=False)

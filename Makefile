@@ -116,7 +116,7 @@ bars-chat: setup ## does chat get worse, with questions in the samples and witho
 bars-route: setup ## switching adapters, merged or not, the table of a run (12 min), REPO=... -> docs/bars/route.json
 	$(BIN)/python tests/benchmarks/routing.py $(if $(REPO),--repo "$(REPO)") $(BARS)
 
-bars-latency: setup ## typing against llama.cpp's server driven as llama.vim does (22 min) -> docs/bars/latency.json
+bars-latency: setup ## typing against llama.cpp's server driven as llama.vim does, three times (27 min) -> docs/bars/latency.json
 	$(BIN)/python -W ignore tests/benchmarks/latency.py $(BARS)
 
 bars-retrieval: setup ## what pieces of other files are worth to the base (10 min) -> docs/bars/retrieval.json

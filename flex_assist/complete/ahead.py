@@ -42,7 +42,7 @@ class Ahead:
         self._skipped = 0
 
     def begin(
-        self, key: Hashable, work: Callable[[], Coroutine[Any, Any, None]], *, guess: bool = True
+        self, key: Hashable, work: Callable[[], Coroutine[Any, Any, object]], *, guess: bool = True
     ) -> None:
         """Do ``work`` soon, instead of what runs for another key; a fault of it is nobody's.
 
@@ -83,7 +83,7 @@ class Ahead:
         self._counted_s = now
         return self._saved_s
 
-    async def _run(self, work: Callable[[], Coroutine[Any, Any, None]], guess: bool) -> None:
+    async def _run(self, work: Callable[[], Coroutine[Any, Any, object]], guess: bool) -> None:
         await asyncio.sleep(self._delay_s)
         started = time.monotonic()
         if guess:

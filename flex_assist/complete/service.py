@@ -19,7 +19,7 @@ from flex_assist.complete.region import Region, at_cursor
 from flex_assist.complete.request import Completion, CompletionRequest
 from flex_assist.complete.surroundings import Surroundings, has_windows_line_ends
 from flex_assist.complete.trim import trim
-from flex_assist.complete.writing import Writing
+from flex_assist.complete.writing import Check, Writing
 from flex_assist.config import Settings
 from flex_assist.engine.prefix import shared
 from flex_assist.engine.protocol import Engine, GenerateRequest, Weights
@@ -273,45 +273,53 @@ class CompletionService:
         if following is None or self._cache.has(question.place, following.around):
             return
 
-        async def work() -> None:
-            await self._compute_ahead(following)
-
-        self._ahead.begin(following.around, work)
+        self._ahead.begin(following.around, lambda: self._compute_ahead(following))
 
     async def _write_rest(self, question: Question, shown: Completion) -> None:
         """Go on with an answer that was left, as if it had not been."""
         assert question.place is not None
         clock, begun = Clock(time.perf_counter()), shown.text
-        writing = await self._ask(question.behind(begun), clock, ahead=True)
-        try:
-            whole = await writing.run(
-                lambda text: question.is_finished(begun + text),
-                lambda text: question.is_enough(begun + text, writing.written_ms, begun),
-            )
-        finally:
-            await writing.close()
+        writing, whole = await self._written_ahead(
+            question.behind(begun),
+            clock,
+            lambda text: question.is_finished(begun + text),
+            lambda text, written_ms: question.is_enough(begun + text, written_ms, begun),
+        )
         answer = self._answer(question, writing, clock, whole, begun)
         if not answer.text.startswith(begun):
             # Its filters would take something of what is shown: that is all, then.
             answer = replace(shown, notes=tuple(note for note in shown.notes if note != BEGUN))
         self._cache.put(question.place, question.around, answer)
 
-    async def _compute_ahead(self, question: Question) -> Completion:
+    async def _compute_ahead(self, question: Question) -> None:
         assert question.place is not None
         clock = Clock(time.perf_counter())
-        writing = await self._ask(question, clock, ahead=True)
-        try:
-            whole = await writing.run(
-                question.is_finished,
-                lambda text: question.is_enough_ahead(text, writing.written_ms),
-            )
-        finally:
-            await writing.close()
+        writing, whole = await self._written_ahead(
+            question, clock, question.is_finished, question.is_enough_ahead
+        )
         answer = replace(self._answer(question, writing, clock, whole), source="ahead")
         self._cache.put(question.place, question.around, answer)
         if whole and not answer.text and (line := question.next_line()) is not None:
             await self._compute_ahead(line)
-        return answer
+
+    async def _written_ahead(
+        self,
+        question: Question,
+        clock: Clock,
+        finished: Check,
+        enough: Callable[[str, float], bool],
+    ) -> tuple[Writing, bool]:
+        """What the model writes though nobody waits for it, and whether that is all.
+
+        Args:
+            enough: Of the text, and milliseconds since its first token.
+        """
+        writing = await self._ask(question, clock, ahead=True)
+        try:
+            whole = await writing.run(finished, lambda text: enough(text, writing.written_ms))
+        finally:
+            await writing.close()
+        return writing, whole
 
     async def _ask(self, question: Question, clock: Clock, ahead: bool = False) -> Writing:
         with clock.stage("context"):

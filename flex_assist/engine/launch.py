@@ -15,7 +15,7 @@ from flex_assist.config import EngineSettings
 from flex_assist.engine.rendezvous import open_log
 from flex_assist.errors import EngineError
 from flex_assist.locations import Locations
-from flex_assist.processes import own_command
+from flex_assist.processes import SPINS, own_command, waiting_is_set
 
 HOST_MODULE: Final = "flex_assist.engine.host"
 KILL_TIMEOUT_S: Final = 10.0
@@ -24,7 +24,7 @@ _LAST_WORDS_BYTES: Final = 2000
 # How OpenMP's threads wait for each other. libgomp's own 300,000 rounds are no faster where nothing
 # else runs; where something does, each of hundreds of waits in a token costs milliseconds. Two
 # threads beside two busy ones: 2,940 ms a token, with this 47; on a quiet machine 14 either way.
-_POLICY, _SPINS, _SPIN_COUNT = "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "1000"
+_SPIN_COUNT: Final = "1000"
 
 
 class HostProcess:
@@ -108,9 +108,8 @@ def kill_host(number: int | None) -> bool:
 
 def _waiting(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment with threads that soon sleep while they wait, unless it says how they do."""
-    if _POLICY in environment or _SPINS in environment:
-        return dict(environment)
-    return {**environment, _SPINS: _SPIN_COUNT}
+    chosen = {} if waiting_is_set(environment) else {SPINS: _SPIN_COUNT}
+    return {**environment, **chosen}
 
 
 def _detached() -> dict[str, Any]:

@@ -5,7 +5,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,15 @@ def write(name: str, figures: dict[str, Any]) -> Path:
     path.write_text(json.dumps(record, indent=2) + "\n")
     print(path.read_text())
     return path
+
+
+def finish(name: str, figures: dict[str, Any], held: Mapping[str, bool], *, store: bool) -> int:
+    """Store the figures, or only print them; the script's exit status: 1 if a bar was missed."""
+    if store:
+        write(name, figures)
+    else:
+        print(json.dumps(figures, indent=2))
+    return 0 if all(held.values()) else 1
 
 
 def command(name: str, arguments: Sequence[str] | None = None) -> str:

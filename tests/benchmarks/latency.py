@@ -8,7 +8,6 @@ varies from minute to minute, so both take turns, and the bars are of medians.
 
 import argparse
 import json
-import math
 import os
 import subprocess
 import sys
@@ -71,8 +70,11 @@ def medians(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def verdicts(found: dict[str, Any]) -> dict[str, bool]:
     """What must hold."""
-    ratio = {name: math.nan if value is None else value for name, value in found["ratio"].items()}
-    held = {f"{name}_at_most_{most}": ratio[name] <= most for name, most in MOST.items()}
+    ratio = found["ratio"]
+    held = {
+        f"{name}_at_most_{most}": ratio[name] is not None and ratio[name] <= most
+        for name, most in MOST.items()
+    }
     accepted = [run["ours"]["accepted_characters"] >= run["peer"]["accepted_characters"]
                 for run in found["runs"]]  # fmt: skip
     return {
@@ -103,11 +105,7 @@ def main() -> int:
     command = bars.command("latency", shown)
     found = medians(runs)
     figures = {"command": command, "bars": verdicts(found), **found}
-    if arguments.print:
-        print(json.dumps(figures, indent=2))
-    else:
-        bars.write("latency", figures)
-    return 0 if all(figures["bars"].values()) else 1
+    return bars.finish("latency", figures, figures["bars"], store=not arguments.print)
 
 
 if __name__ == "__main__":

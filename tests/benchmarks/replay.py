@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import json
 import zlib
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -22,10 +21,9 @@ from flex_assist.engine.protocol import Finished, GenerateRequest, Weights
 
 # A batch: the place of its first token, and its tokens.
 Batch = tuple[int, list[int]]
-# Of states that were put aside, how they came about: more than ever come back.
-STATES_KEPT: Final = 20_000
 CONTROL_EVERY: Final = 10
-_aside: OrderedDict[int, tuple[list[Batch], int]] = OrderedDict()
+# Of states that were put aside, how they came about: any of them may come back.
+_aside: dict[int, tuple[list[Batch], int]] = {}
 
 
 class Recorded(Context):
@@ -47,8 +45,6 @@ class Recorded(Context):
         kept = getattr(super(), "saved")(*given)  # noqa: B009
         if kept is not None:
             _aside[_digest(kept)] = (list(getattr(self, "batches", [])), len(kept.tokens))
-            while len(_aside) > STATES_KEPT:
-                _aside.popitem(last=False)
         return kept
 
     def restore(self, kept: Any) -> None:
@@ -176,7 +172,8 @@ def _agrees(
     *_, last = generation.generate(fresh, spellings.spelling, request, Interrupt())
     fresh.close()
     assert isinstance(last, Finished)
-    return _outcome(last) == {key: sample[key] for key in _outcome(last)}
+    told = _outcome(last)
+    return told == {key: sample[key] for key in told}
 
 
 def _outcome(item: Finished) -> dict[str, Any]:

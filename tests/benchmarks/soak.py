@@ -270,11 +270,7 @@ def main() -> int:
         print(json.dumps(replay.verify(*given)))
         return 0
     figures = {"command": bars.command("soak"), **measure(arguments)}
-    if arguments.trial:
-        print(json.dumps(figures, indent=2))
-    else:
-        bars.write("soak", figures)
-    return 0 if all(figures["holds"].values()) else 1
+    return bars.finish("soak", figures, figures["holds"], store=not arguments.trial)
 
 
 if __name__ == "__main__":

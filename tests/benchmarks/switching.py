@@ -5,7 +5,6 @@ it; between two rounds somebody types, or goes back. ``make bars-switch``.
 """
 
 import argparse
-import json
 import random
 import sys
 import tempfile
@@ -98,11 +97,7 @@ def main() -> int:
     parser.add_argument("--try", dest="trial", action="store_true", help="print, write nothing")
     arguments = parser.parse_args()
     figures = {"command": bars.command("switch"), **measure(arguments.rounds)}
-    if arguments.trial:
-        print(json.dumps(figures, indent=2))
-    else:
-        bars.write("switch", figures)
-    return 0 if all(figures["holds"].values()) else 1
+    return bars.finish("switch", figures, figures["holds"], store=not arguments.trial)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ sleep.
 
 import os
 
-POLICY, SPINS = "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"
+from flex_assist.processes import SPINS, WAIT_POLICY, waiting_is_set
+
 # Long enough for the pauses within a step, some tens of microseconds.
 SPIN_COUNT = "30000"
 # Others may use so much of one core.
@@ -21,10 +22,10 @@ def choose() -> str:
 
     What the user has set stays.
     """
-    if POLICY in os.environ or SPINS in os.environ:
+    if waiting_is_set(os.environ):
         return "as set"
     if busy_cores(LOOK_S) > BUSY_CORES:
-        os.environ[POLICY] = "passive"
+        os.environ[WAIT_POLICY] = "passive"
         return "sleeping"
     os.environ[SPINS] = SPIN_COUNT
     return "spinning"

@@ -36,11 +36,11 @@ async def settle(done: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def run(one: Ahead, key: str) -> bool:
+async def run(one: Ahead, key: str, *, guess: bool = True) -> bool:
     """Whether work for a key was done."""
     work = Work()
     work.gate.set()
-    one.begin(key, work)
+    one.begin(key, work, guess=guess)
     for _ in range(5):
         await asyncio.sleep(0)
     return work.notes == ["begun", "done"]
@@ -89,6 +89,15 @@ async def test_it_rests_while_few_answers_are_used() -> None:
     for _ in range(4):
         one.used()
     assert all([await run(one, f"again {number}") for number in range(4)])
+
+
+async def test_more_of_what_is_looked_at_is_no_guess() -> None:
+    one = Ahead(0.5, delay_s=0)
+    assert all([await run(one, f"rest {number}", guess=False) for number in range(ahead.WATCHED)])
+    # So none of them was counted as unused.
+    assert all([await run(one, f"unused {number}") for number in range(ahead.WATCHED)])
+    assert not await run(one, "a guess too many")
+    assert await run(one, "rest", guess=False)
 
 
 async def test_it_computes_a_share_of_the_time_at_most(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,16 +127,14 @@ async def test_lines_that_were_left_are_gone_on_with_as_lines(tmp_path: Path) ->
     whole = LINES.rstrip("\n")
     assert whole.startswith(shown.text)
     assert len(shown.text) < len(whole)
-    found = shown
+    found, typed = shown, ""
     async with asyncio.timeout(20):
-        for typed in ("f", "fi", "fir"):
-            here = replace(request, before=BODY + typed)
-            while typed != "fir" or typed + found.text != whole or BEGUN in found.notes:
-                found = await known(service, here)
-                assert whole.startswith(typed + found.text)
-                await asyncio.sleep(0.05)
-                if typed != "fir":
-                    break
+        while typed + found.text != whole or BEGUN in found.notes:
+            # At first each look is a key further.
+            typed = "fir"[: len(typed) + 1]
+            found = await known(service, replace(request, before=BODY + typed))
+            assert whole.startswith(typed + found.text)
+            await asyncio.sleep(0.05)
     # Whoever takes it as it was shown first gets the rest there.
     accepted = await known(service, replace(request, before=BODY + shown.text))
     assert shown.text + accepted.text == whole

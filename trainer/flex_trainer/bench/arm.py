@@ -15,7 +15,8 @@ from statistics import median
 from typing import Any
 
 from flex_assist.errors import FlexAssistError
-from flex_trainer import startup, waiting
+from flex_assist.processes import WAIT_POLICY
+from flex_trainer import startup
 
 # Documents of an update, on both sides.
 UPDATE_DOCUMENTS = 8
@@ -160,9 +161,9 @@ def measure(arm: Arm) -> Measurement:
 
 
 def _environment(arm: Arm, folder: str) -> dict[str, str]:
-    given = {key: value for key, value in os.environ.items() if key != waiting.POLICY}
+    given = {key: value for key, value in os.environ.items() if key != WAIT_POLICY}
     if arm.waiting == PASSIVE:
-        given[waiting.POLICY] = PASSIVE
+        given[WAIT_POLICY] = PASSIVE
     return {**given, **ENVIRONMENT, "HF_HOME": folder, "TMPDIR": folder}
 
 

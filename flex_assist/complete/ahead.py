@@ -1,8 +1,8 @@
 """The next suggestion, computed while the current one is shown, as if that had been accepted.
 
 It costs heat where it is not accepted, so it waits until somebody looks at what is shown, gives way
-to everything else, computes at most a share of the time, and rests while too few of its answers are
-used.
+to everything else, computes at most a share of the time, and rests while too little of what it
+began is used: what a key stopped half-way cost heat too.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ from flex_assist.errors import FlexAssistError
 DELAY_S: Final = 0.15
 # Time that may be saved up, in seconds of computing.
 MOST_SAVED_S: Final = 3.0
-# At least a share of the last answers that were computed ahead must have been used. While it was
-# not, only one of several is computed, to notice when that changes.
+# At least a share of the last answers that were begun ahead must have been used. While it was not,
+# only one of several is computed, to notice when that changes.
 WATCHED: Final = 16
 LEAST_USED: Final = 0.2
 TRIED_ONE_OF: Final = 6

@@ -2,15 +2,18 @@
 
 import asyncio
 import itertools
+import logging
+import time
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from flex_assist.adapters import left_out
-from flex_assist.complete import edits
+from flex_assist.complete import edits, freshness
 from flex_assist.complete.edits import EditedSpan
+from flex_assist.complete.freshness import Freshness
 from flex_assist.config import Settings
 from flex_assist.errors import DataError
 from flex_assist.language import Language
@@ -19,6 +22,8 @@ from flex_assist.locations import Locations
 if TYPE_CHECKING:
     from flex_assist.prompt.retrieval import Chunk, RepositoryIndex
 
+
+_log = logging.getLogger(__name__)
 
 # So far from where they were looked for, pieces are looked for again.
 STEADY_LINES = 16
@@ -51,12 +56,13 @@ class _Held:
 
 
 class RepositoryContext:
-    """The index of one repository, built in the background and kept until ``forget``.
+    """The index of one repository, built in the background.
 
-    Files that mining leaves out (ignored, generated, with a secret) are not in it.
+    Files that mining leaves out (ignored, generated, with a secret) are not in it. Now and then it
+    is looked whether the files are still the same: see ``freshness``.
 
     Args:
-        index: Use this one, e.g. of the training part only while something is measured.
+        index: Use this one, as it is, e.g. of the training part only while something is measured.
         locations: Where it is written what a person wants forgotten.
     """
 
@@ -71,7 +77,9 @@ class RepositoryContext:
         self._root = root.resolve() if root is not None else None
         self._settings = settings
         self._index = index
+        self._fresh = Freshness() if index is None else None
         self._loading: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._version = 0
         self._held: OrderedDict[_Place, _Held] = OrderedDict()
         self._line: tuple[_Place, int, list[Chunk]] | None = None
@@ -101,9 +109,9 @@ class RepositoryContext:
     def forget(self) -> None:
         """Build the index anew when it is next wanted."""
         self._index, self._loading = None, None
-        self._version += 1
+        self._fresh = Freshness()
         self._held.clear()
-        self._line = None
+        self._changed()
 
     async def chunks(
         self,
@@ -122,6 +130,7 @@ class RepositoryContext:
             if self._wanted() and self._loading is None:
                 self._loading = asyncio.create_task(self._build())
             return []
+        self._look_again(path)
         name = language.name if language else None
         count = self._settings.prompt.retrieval_chunks
         above, below = before.rpartition("\n")[0], after.partition("\n")[2]
@@ -129,10 +138,21 @@ class RepositoryContext:
         # The cursor's own line does not count: the answer is the same while it is typed.
         if self._line is None or self._line[:2] != (place, hash(above)):
             found = self._index.search(before, after, path=path, language=name, count=count)
+            found = [chunk for chunk in found if chunk.path not in self._gone]
             chosen = self._steady(place, before.count("\n"), found)
             self._line = (place, hash(above), chosen)
-        known = edits.pieces(edited, self._index, path=path, language=name)
+        spans = (span for span in edited if span.path not in self._gone)
+        known = edits.pieces(spans, self._index, path=path, language=name)
         return [*self._line[2], *itertools.islice(known, self._settings.prompt.edited_spans)]
+
+    @property
+    def _gone(self) -> frozenset[str]:
+        """Files of the index that are there no more, or are not to be read any more."""
+        return self._fresh.gone if self._fresh is not None else frozenset()
+
+    def _changed(self) -> None:
+        self._version += 1
+        self._line = None
 
     def _steady(self, place: "_Place", line: int, found: "list[Chunk]") -> "list[Chunk]":
         """The pieces that a place has, while they still fit well.
@@ -151,13 +171,51 @@ class RepositoryContext:
         prompt = self._settings.prompt
         return self._root is not None and prompt.retrieval_tokens * prompt.retrieval_chunks > 0
 
+    def _look_again(self, path: str | None) -> None:
+        """In the background, now and then: are the files still what the index says?"""
+        looking = self._looking is not None and not self._looking.done()
+        if self._fresh is not None and self._fresh.look_is_due and not looking:
+            self._looking = asyncio.create_task(self._look(self._fresh, path))
+
+    async def _look(self, fresh: Freshness, path: str | None) -> None:
+        started_s = time.monotonic()
+        files = await asyncio.to_thread(self._files)
+        if fresh is not self._fresh:
+            return
+        gone = fresh.gone
+        index_again = fresh.looked(files, time.monotonic() - started_s, path)
+        if fresh.gone != gone:
+            self._keep_held(lambda chunk: chunk.path not in fresh.gone)
+            self._changed()
+        if index_again:
+            await self._build()
+
+    def _files(self) -> dict[str, freshness.State]:
+        assert self._root is not None
+        try:
+            return freshness.files_of(self._root, self._settings, self._locations)
+        except OSError as error:
+            _log.warning("the files of the repository cannot be listed: %s", error)
+            return {}
+
+    def _keep_held(self, holds: "Callable[[Chunk], bool]") -> None:
+        for place, held in list(self._held.items()):
+            if not all(map(holds, held.chunks)):
+                del self._held[place]
+
     async def _build(self) -> None:
         assert self._root is not None
-        self._index = await asyncio.to_thread(
-            build_index, self._root, self._settings, self._locations
-        )
-        self._version += 1
-        self._line = None
+        fresh, started_s = self._fresh, time.monotonic()
+        files = await asyncio.to_thread(self._files)
+        index = await asyncio.to_thread(build_index, self._root, self._settings, self._locations)
+        if fresh is None or fresh is not self._fresh:
+            # What was read is to be forgotten already.
+            return
+        fresh.indexed(files, time.monotonic() - started_s)
+        self._index = index
+        # What says the same as before stays where it is.
+        self._keep_held(index.has)
+        self._changed()
 
 
 def build_index(

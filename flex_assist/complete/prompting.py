@@ -11,7 +11,7 @@ from flex_assist.config import Settings
 from flex_assist.engine.protocol import Engine, TextPiece, Weights
 from flex_assist.prompt.builder import MAX_BYTES_PER_TOKEN, Outline, assemble, fitted, outline
 
-ENCODED_TEXTS_KEPT = 4096
+ENCODED_CHARACTERS_KEPT = 2_000_000
 
 
 class Prompter:
@@ -23,6 +23,7 @@ class Prompter:
         self._context = context
         self._encoded: dict[str, list[int]] = {}
         self._encoded_for: tuple[object, ...] | None = None
+        self._characters = 0
 
     async def prompt(self, question: Question) -> Asked:
         """The prompt of a cursor, and what it is made of.
@@ -47,13 +48,14 @@ class Prompter:
 
     async def _encode(self, planned: Outline, model: Path) -> list[list[int]]:
         texts, state = planned.texts(), (model, files_of(Weights(model=model)))
-        if state != self._encoded_for or len(self._encoded) > ENCODED_TEXTS_KEPT:
+        if state != self._encoded_for or self._characters > ENCODED_CHARACTERS_KEPT:
             # Another file's vocabulary has other ids. Who still waits for some keeps the old ones.
-            self._encoded, self._encoded_for = {}, state
+            self._encoded, self._encoded_for, self._characters = {}, state, 0
         encoded = self._encoded
         missing = [text for text in dict.fromkeys(texts) if text not in encoded]
         if missing:
             pieces = [TextPiece(text=text) for text in missing]
             ids = await self._engine.tokenize(model, pieces)
             encoded.update(zip(missing, ids, strict=True))
+            self._characters += sum(map(len, missing))
         return [encoded[text] for text in texts]

@@ -64,6 +64,7 @@ class CompletionService:
         self._outgoing = Outgoing(root) if settings.remote.url and root is not None else None
         self._prompter = Prompter(engine, settings, self._context)
         self._model: Path | None = None
+        self._finding: asyncio.Task[Path] | None = None
         self._cache = CompletionCache()
         self._ahead = Ahead(settings.completion.ahead_share)
         self._flight: Flight | None = None
@@ -328,7 +329,10 @@ class CompletionService:
         generate = self._request(question, tokens, ahead, self._settings.completion.max_tokens)
         if self._outgoing:
             request = question.request
-            kept = await self._outgoing.objection(request.path, request.before, request.after)
+            others = [chunk.path for chunk in asked.chunks]
+            kept = await self._outgoing.objection(
+                request.path, request.before, request.after, others
+            )
             generate = replace(generate, keep_local=kept)
         return Writing(self._engine.generate(generate), len(tokens), asked)
 
@@ -393,6 +397,7 @@ class CompletionService:
     def refresh(self) -> None:
         """Look at the repository's files again. Adapters are looked up at each request anyway."""
         self._stop_what_nobody_waits_for()
+        self._model = None
         self._context.forget()
         self._cache.clear()
         if self._outgoing:
@@ -411,9 +416,13 @@ class CompletionService:
             return await use(Route(name=BASE, reason=f"{route.name!r} failed: {error}"))
 
     async def _base(self) -> Path:
+        """The file of the base. It may have to be made first: once, whoever gives up meanwhile."""
         if self._model is None:
-            base = self._settings.model.base
-            self._model = await asyncio.to_thread(store.answering_path, base, self._locations)
+            if self._finding is None or self._finding.done():
+                base = self._settings.model.base
+                finding = asyncio.to_thread(store.answering_path, base, self._locations)
+                self._finding = asyncio.create_task(finding)
+            self._model = await asyncio.shield(self._finding)
         return self._model
 
 

@@ -6,13 +6,19 @@ from typing import Any
 
 from flex_assist.complete.explanation import ENDINGS, Explanation, FoundChunk
 from flex_assist.complete.request import Completion
+from flex_assist.engine.protocol import Form
 
 SOURCES = {
     "model": "computed for this request",
     "cache": "known from an earlier request: no model call; what follows is of that one",
     "ahead": "computed ahead, while the one before was shown; what follows is of that computing",
 }
-FORMS = {"base": "", "adapter": ", over the base", "merged": ", merged into one file"}
+FORMS: dict[Form, str] = {
+    "base": "",
+    "adapter": ", over the base",
+    "merged": ", merged into one file",
+    "remote": ", on a server",
+}
 
 
 def as_data(completion: Completion) -> dict[str, Any] | None:
@@ -41,20 +47,18 @@ def _lines(completion: Completion) -> Iterator[str]:
 
 def _prompt(completion: Completion, made: Explanation) -> Iterator[str]:
     parts = ", ".join(f"{part.name} {part.tokens}" for part in made.parts)
-    yield (
-        f"prompt: {sum(part.tokens for part in made.parts)} tokens ({parts}); "
-        f"{completion.reused_tokens} of them were computed before"
-    )
+    # What was known is of a call whose figures are not kept.
+    called = completion.source == "model"
+    reused = f"; {completion.reused_tokens} of them were computed before" if called else ""
+    yield f"prompt: {sum(part.tokens for part in made.parts)} tokens ({parts}){reused}"
     if not any(part.name == "suffix" for part in made.parts):
-        yield "  the text after the cursor is not used: this model was taught no infilling"
+        yield "  the text after the cursor is not used: no adapter has taught the model infilling"
     if made.masked:
         yield "  a secret near the cursor was masked"
     for chunk in made.chunks:
         yield f"  {_chunk(chunk)}"
-    yield (
-        f"written: {completion.completion_tokens} tokens, {made.written} characters; "
-        f"{ENDINGS[made.ended_by]}"
-    )
+    written = f"{completion.completion_tokens} tokens, " if called else ""
+    yield f"written: {written}{made.written} characters; {ENDINGS[made.ended_by]}"
 
 
 def _chunk(chunk: FoundChunk) -> str:

@@ -24,6 +24,10 @@ _ABORTED: Final = 2
 _NO_ROOM: Final = 1
 
 
+class NoMemoryError(EngineError):
+    """There is no room for another context."""
+
+
 class Context:
     """KV of one token sequence under one set of weights, and the logits of its end.
 
@@ -58,7 +62,7 @@ class Context:
             model.handle, _context_parameters(context_tokens, self.batch_tokens, threads)
         )
         if not self._handle:
-            raise EngineError(
+            raise NoMemoryError(
                 f"no memory for a context of {context_tokens} tokens of {model.path.name!r}; "
                 "lower engine.context_tokens"
             )

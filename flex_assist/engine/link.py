@@ -17,6 +17,9 @@ from flex_assist.errors import EngineError
 _log = logging.getLogger(__name__)
 
 HELLO_TIMEOUT_S: Final = 5.0
+# Who waits for longer asks whether the host is still there: it answers that while it works.
+QUIET_S: Final = 3.0
+_LOOK_EVERY_S: Final = 0.05
 
 
 async def greet(place: Rendezvous) -> "Link | None":
@@ -100,6 +103,7 @@ class Link:
         self._politely = False
         # The request that was written last.
         self._last = 0
+        self._heard = 0
         self._listening = asyncio.create_task(self._listen())
 
     @property
@@ -137,6 +141,7 @@ class Link:
 
         Raises:
             Gone: The connection ended before the last.
+            SilentError: The host hangs; the connection is given up.
         """
         if not self.open:
             raise Gone(politely=True)
@@ -147,7 +152,7 @@ class Link:
         self._last = number
         try:
             self._writer.write(data)
-            while isinstance(answer := await inbox.get(), dict):
+            while isinstance(answer := await self._next(inbox), dict):
                 if "item" not in answer:
                     # Answered: nothing to cancel.
                     self._inboxes.pop(number, None)
@@ -156,6 +161,25 @@ class Link:
         finally:
             if self._inboxes.pop(number, None) is not None and self.open:
                 self._writer.write(wire.frame({"op": "cancel", "id": number}))
+
+    async def _next(self, inbox: "asyncio.Queue[dict[str, Any] | Gone]") -> dict[str, Any] | Gone:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(QUIET_S):
+                    return await inbox.get()
+            await self._must_speak()
+
+    async def _must_speak(self) -> None:
+        """Ask a host that has been quiet whether it is still there."""
+        heard = self._heard
+        self.tell({"op": "status", "id": next(self._numbers)})
+        deadline_s = self.loop.time() + HELLO_TIMEOUT_S
+        while self._heard == heard and self.open:
+            if self.loop.time() > deadline_s:
+                self._listening.cancel()
+                process = self.about.get("process")
+                raise SilentError(process if isinstance(process, int) else None)
+            await asyncio.sleep(_LOOK_EVERY_S)
 
     def tell(self, message: dict[str, Any]) -> None:
         """Send what has no answer."""
@@ -177,6 +201,7 @@ class Link:
     async def _listen(self) -> None:
         try:
             while (message := await wire.read(self._reader)) is not None:
+                self._heard += 1
                 self._politely = self._politely or bool(message.get("bye"))
                 inbox = self._inboxes.get(message.get("id", 0))
                 if inbox is not None:

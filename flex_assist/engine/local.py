@@ -20,6 +20,7 @@ from flex_assist.engine.protocol import (
     TextPiece,
     Weights,
 )
+from flex_assist.engine.quiet import AFTER_S, Quiet
 from flex_assist.engine.scheduling import END, Job, Worker
 from flex_assist.engine.vocabularies import Vocabularies
 
@@ -42,10 +43,15 @@ class LocalEngine:
     Args:
         speeds: The file that keeps what was measured of forms of weights; None keeps nothing.
         prefixes: The folder that keeps what was computed of the last documents; None keeps nothing.
+        quiet_s: Forms are measured when nothing was asked for so long.
     """
 
     def __init__(
-        self, settings: EngineSettings, speeds: Path | None = None, prefixes: Path | None = None
+        self,
+        settings: EngineSettings,
+        speeds: Path | None = None,
+        prefixes: Path | None = None,
+        quiet_s: float = AFTER_S,
     ) -> None:
         self._settings = settings
         self._speeds = speeds
@@ -53,6 +59,7 @@ class LocalEngine:
         self._measured: set[Weights] = set()
         self._vocabularies = Vocabularies()
         self._worker = Worker(self._free)
+        self._quiet = Quiet(quiet_s, lambda: any(self._worker.counts().values()))
         self._opened: Pool | None = None
 
     async def facts(self, model: Path) -> ModelFacts:
@@ -116,10 +123,16 @@ class LocalEngine:
         """For people; answers at once, whatever is going on."""
         pool = self._opened
         memory = pool.snapshot if pool is not None else _EMPTY
-        return {"process": os.getpid(), **memory, "queue": self._worker.counts()}
+        return {
+            "process": os.getpid(),
+            **memory,
+            "queue": self._worker.counts(),
+            "forms_to_measure": self._quiet.waiting,
+        }
 
     async def close(self) -> None:
         """Cancel what is asked for and free everything."""
+        self._quiet.close()
         await asyncio.to_thread(self._worker.stop)
         await asyncio.to_thread(self._vocabularies.close)
 
@@ -139,6 +152,7 @@ class LocalEngine:
     async def _run(
         self, priority: Priority, steps: Steps, weights: Weights | None = None
     ) -> AsyncGenerator[Any, None]:
+        self._quiet.asked()
         inbox: asyncio.Queue[Any] = asyncio.Queue()
         deliver = functools.partial(_deliver, asyncio.get_running_loop(), inbox)
         job = Job(priority=priority, steps=steps, deliver=deliver)
@@ -154,13 +168,17 @@ class LocalEngine:
             job.interrupt.cancel()
 
     def _measure(self, weights: Weights) -> None:
-        """Once, when nobody waits: which form of these weights is faster."""
+        """Once, when nobody waits: which form of these weights is faster.
+
+        The merged file may have to be loaded for that, and no key interrupts loading.
+        """
         choice = weights.merged is not None and weights.adapters and self._settings.form == "auto"
         if not choice or weights in self._measured:
             return
         self._measured.add(weights)
         steps: Steps = lambda stop: self._pool().measure(weights, stop)  # noqa: E731
-        self._worker.submit(Job(priority=Priority.BACKGROUND, steps=steps, deliver=_log_failure))
+        job = Job(priority=Priority.BACKGROUND, steps=steps, deliver=_log_failure)
+        self._quiet.then(lambda: self._worker.submit(job))
 
 
 _EMPTY: dict[str, Any] = {

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from flex_assist.config import EngineSettings
 from flex_assist.engine import devices, form, generation
-from flex_assist.engine.context import Context
+from flex_assist.engine.context import Context, NoMemoryError
 from flex_assist.engine.form import Decision, Room, Speed
 from flex_assist.engine.gguf_header import FileState, file_state
 from flex_assist.engine.healing import Vocabulary
@@ -186,11 +186,12 @@ class Pool:
         if (holder := self._leased.get(key)) is not None:
             assert holder.interrupt is not None, "two jobs in one context"
             holder.interrupt.cancel()
-        loaded = self._load(base, merged=merged is not None)
-        context = self._contexts.pop(key, None) or self._open(loaded, adapters)
+        self._load(base, merged=merged is not None)
+        if key not in self._contexts:
+            self._make_room(self._limit - 1, base)
+        context = self._contexts.pop(key, None) or self._open(base, adapters)
         self._contexts[key] = context
         self._leased[key] = lease
-        self._make_room()
         self._publish()
         try:
             yield key, context
@@ -261,26 +262,36 @@ class Pool:
             )  # fmt: skip
         return self._models[base]
 
-    def _open(self, loaded: _LoadedModel, adapters: tuple[FileState, ...]) -> Context:
-        attached = [loaded.model.load_adapter(adapter[0]) for adapter in adapters]
+    def _open(self, base: FileState, adapters: tuple[FileState, ...]) -> Context:
+        loaded = self._models[base]
         threads = self._settings.threads or available_threads()
-        return Context(loaded.model, attached, loaded.context_tokens, threads)
+
+        def attempt() -> Context:
+            attached = [loaded.model.load_adapter(adapter[0]) for adapter in adapters]
+            return Context(loaded.model, attached, loaded.context_tokens, threads)
+
+        try:
+            return attempt()
+        except NoMemoryError:
+            # A GPU may have room for fewer than the limit allows.
+            self._make_room(0, base)
+            return attempt()
 
     def _let_go_of_earlier(self, base: FileState) -> None:
         """A file that was replaced is not held twice."""
         earlier = [key for key in self._contexts if key[0][0] == base[0] and key[0] != base]
         self._free([key for key in earlier if key not in self._leased])
 
-    def _make_room(self) -> None:
-        if len(self._contexts) > self._limit:
-            idle = [key for key in self._contexts if key not in self._leased]
-            gone = idle[: len(self._contexts) - self._limit]
-            for key in gone:
-                self._kept.put(self._contexts[key], key[:2])
-            self._free(gone)
+    def _make_room(self, most: int, base: FileState) -> None:
+        """Leave at most so many contexts, if enough are idle, and the model that is to have one."""
+        idle = [key for key in self._contexts if key not in self._leased]
+        gone = idle[: max(0, len(self._contexts) - most)]
+        for key in gone:
+            self._kept.put(self._contexts[key], key[:2])
+        self._free(gone, base)
 
-    def _free(self, keys: list[ContextKey]) -> None:
-        """Close contexts, and the adapters and models that no other uses."""
+    def _free(self, keys: list[ContextKey], spared: FileState | None = None) -> None:
+        """Close contexts, and the adapters and models that no other uses, but for one model."""
         for key in keys:
             context = self._contexts.pop(key)
             context.close()
@@ -288,7 +299,7 @@ class Pool:
             for adapter in context.adapters:
                 if all(one is not adapter for one in kept):
                     context.model.free_adapter(adapter)
-        used = {base for base, _, _ in self._contexts}
+        used = {spared, *(base for base, _, _ in self._contexts)}
         for base in [base for base in self._models if base not in used]:
             self._models.pop(base).model.close()
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flex_assist.errors import ConfigError
-from flex_assist.locations import Locations, locate, private_directory
+from flex_assist.locations import Locations, locate
+from flex_assist.locks import exclusive
 from flex_assist.models import installed
 from flex_assist.models.catalogue import CatalogueEntry, catalogue, packaged_file
 from flex_assist.models.digests import known_sha256, sha256, stamp
@@ -16,6 +17,8 @@ __all__ = [
 ]  # fmt: skip
 
 GGUF_ENDING = ".gguf"
+# How long to wait for another process that makes the file of a large model.
+MAKING_WAIT_S = 900.0
 LOG = logging.getLogger(__name__)
 
 
@@ -88,8 +91,11 @@ def serving_path(base: str, locations: Locations) -> Path:
 
     if not is_low_bit(open_gguf(model.path)):
         return model.path
-    private_directory(locations.models)
-    write_model(model.path, target)
+    # Editors, the command line and the chat may all be first at once.
+    what = f"the form of {model.name!r} that is served"
+    with exclusive(locations.models / f".{target.name}.lock", what=what, wait_s=MAKING_WAIT_S):
+        if not target.is_file():
+            write_model(model.path, target)
     return target
 
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 BLOCK_LINES = 8
 # No vocabulary in use has tokens of source code longer than this on average.
 MAX_BYTES_PER_TOKEN = 8
+# A block of lines that long together, in budgets, is cut before it is tokenized.
+LONG_LINES = 4
 # Of a longer path the end says enough; it has no budget of its own.
 MAX_PATH_CHARACTERS = 160
 
@@ -148,13 +150,15 @@ def assemble(
 
 def _blocks(before: str, max_characters: int) -> tuple[str, ...]:
     """Cut into blocks that begin with a line break; see ``_start``."""
-    lines = before.split("\n")
+    lines, room = before.split("\n"), LONG_LINES * max_characters
     blocks: list[str] = []
     size = 0
     end = len(lines)
     while end > 0 and (size <= max_characters or not blocks):
         start = _start(lines, end - 1)
         text = "\n" + "\n".join(lines[start:end])
+        # A line can be as long as a file; what is left out would be tokenized for nothing.
+        text = text[_cut(len(text), room, room) :]
         blocks.append(text)
         size += len(text)
         end = start
@@ -184,7 +188,7 @@ def _named(path: str) -> str:
 
 
 def _cut(size: int, room: int, budget: int) -> int:
-    """How many ids of a long block are left out: in steps, so that typing seldom moves them."""
+    """How much of a long block is left out: in steps, so that typing seldom moves it."""
     step = max(1, budget // 4)
     return -(-max(0, size - room) // step) * step
 

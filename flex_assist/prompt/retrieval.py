@@ -30,6 +30,7 @@ DEFINITION_LINES = 4
 MOST_PLACES = 3
 MIN_SYMBOL_CHARACTERS = 4
 OWN_TEXT_CHARACTERS = 16_000
+DEFINES = "defines "
 WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 DEFINED_HERE = re.compile(
     r"\b(?:def|class|func|fun|fn|function|interface|struct|enum|trait|type|const|let|var|val|module"
@@ -109,6 +110,17 @@ class RepositoryIndex:
     def __len__(self) -> int:
         return len(self._chunks)
 
+    def has(self, chunk: Chunk) -> bool:
+        """Whether these very lines are in it, as a piece or as the beginning of a definition."""
+        number = self._numbers.get((chunk.path, (chunk.first_line - 1) // CHUNK_LINES))
+        alike = [self._chunks[number]] if number is not None else []
+        name = chunk.why.removeprefix(DEFINES)
+        defining = self._places.get(name, ()) if name != chunk.why else ()
+        return any(
+            (one.path, one.first_line, one.text) == (chunk.path, chunk.first_line, chunk.text)
+            for one in (*alike, *defining)
+        )
+
     def language_of(self, path: str) -> str | None:
         """The language of a file; None if it is not in the index."""
         return self._language_of.get(path)
@@ -180,7 +192,7 @@ class RepositoryIndex:
             if name not in here and 0 < len(places) <= MOST_PLACES:
                 ranked += [
                     (chunk.path not in imported, len(places), nearness, chunk.path,
-                     chunk.first_line, replace(chunk, why=f"defines {name}"))
+                     chunk.first_line, replace(chunk, why=f"{DEFINES}{name}"))
                     for chunk in places
                 ]  # fmt: skip
         ranked.sort(key=lambda one: one[:-1])

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Final
 
@@ -37,15 +37,22 @@ class Outgoing:
         """List the files again when they are next wanted."""
         self._until_s = 0.0
 
-    async def objection(self, path: str | None, before: str, after: str = "") -> str:
-        """Why a file must stay here, for people; empty where it may leave.
+    async def objection(
+        self, path: str | None, before: str, after: str = "", others: Iterable[str] = ()
+    ) -> str:
+        """Why a prompt must stay here, for people; empty where it may leave.
 
         Args:
-            path: Absolute, or relative to the root; None for a document without a file.
+            path: Of the file; absolute, or relative to the root; None for a document without one.
             before, after: Its text up to the cursor, and from there on.
+            others: Paths of the files that the prompt has pieces of.
         """
         if path is not None and (why := await self._of_path(path)):
             return why
+        for other in dict.fromkeys(others):
+            # It was free to leave when it was read; that may be a while ago.
+            if why := await self._of_path(other):
+                return f"of a file with a piece in the prompt: {why}"
         half = WINDOW_CHARACTERS // 2
         found = await asyncio.to_thread(contains_secret, before[-half:] + after[:half])
         return f"a secret in the file ({found.rule})" if found else ""

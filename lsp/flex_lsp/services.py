@@ -98,13 +98,18 @@ class Services:
         self._settings_of = settings_of
         self._settings: dict[Path | None, Settings] = {}
         self._services: dict[Path | None, Completer] = {}
-        self._warm: set[tuple[Path | None, str | None]] = set()
+        # When each was warmed last, by the clock of the event loop.
+        self._warm: dict[tuple[Path | None, str | None], float] = {}
 
     def settings(self, root: Path | None) -> Settings:
         """The settings for a repository, read once until ``reset``."""
         if root not in self._settings:
             self._settings[root] = self._settings_of(root)
         return self._settings[root]
+
+    def roots(self) -> tuple[Path, ...]:
+        """The repositories with a service."""
+        return tuple(root for root in self._services if root is not None)
 
     async def get(self, root: Path | None) -> Completer:
         """The service for a repository."""
@@ -125,14 +130,19 @@ class Services:
             service.prepare(request)
 
     async def warm(self, root: Path | None, language: str | None) -> bool:
-        """Load what a language needs, once; False if that was done or begun before."""
-        if (root, language) in self._warm:
+        """Load what a language needs; False if that was done or begun not long ago.
+
+        The engine host lets go of models after an idle time: later than that it is done again.
+        """
+        now_s, key = asyncio.get_running_loop().time(), (root, language)
+        idle_unload_s = self.settings(root).engine.idle_unload_s
+        if now_s - self._warm.get(key, float("-inf")) < idle_unload_s:
             return False
-        self._warm.add((root, language))
+        self._warm[key] = now_s
         try:
             await (await self.get(root)).warm(language)
         except BaseException:
-            self._warm.discard((root, language))
+            self._warm.pop(key, None)
             raise
         return True
 
@@ -141,7 +151,8 @@ class Services:
         if root in self._services:
             self._services[root].refresh()
         stale = [key for key in self._warm if key[0] == root]
-        self._warm.difference_update(stale)
+        for key in stale:
+            del self._warm[key]
         return [language for _, language in stale]
 
     def reset(self) -> None:

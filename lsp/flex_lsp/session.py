@@ -336,7 +336,8 @@ class Session:
     async def _watch(self) -> None:
         seen: dict[Path, frozenset[tuple[str, str]]] = {}
         while True:
-            for root in self.roots:
+            # A file may belong to a repository around or beside the folders that are open.
+            for root in dict.fromkeys((*self.roots, *self._services.roots())):
                 found = await asyncio.to_thread(promotion.active_versions, self._locations, root)
                 if seen.setdefault(root, found) != found:
                     seen[root] = found

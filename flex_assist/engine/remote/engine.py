@@ -93,6 +93,9 @@ class RemoteEngine:
                         begun = True
                         yield item
                 return
+            except Misfit as misfit:
+                # It has not what this one needs, and may have what others do.
+                why = warning = str(misfit)
             except (RemoteFault, ConfigError) as fault:
                 self._patience.failed(str(fault))
                 if begun:
@@ -108,7 +111,8 @@ class RemoteEngine:
             known = await self._look(weights.model)
             self._fit(known, servers.choose(known.server, self._settings, weights))
         except (RemoteFault, ConfigError) as fault:
-            self._patience.failed(str(fault))
+            if not isinstance(fault, Misfit):
+                self._patience.failed(str(fault))
             if not self._settings.fallback:
                 raise self._nowhere(str(fault)) from fault
             await self._local.warm(weights)

@@ -26,7 +26,7 @@ async def open_engine() -> AsyncIterator[Callable[..., LocalEngine]]:
     opened = []
 
     def make(speeds: Path | None = None, **changes: object) -> LocalEngine:
-        opened.append(LocalEngine(dataclasses.replace(SETTINGS, **changes), speeds))
+        opened.append(LocalEngine(dataclasses.replace(SETTINGS, **changes), speeds, quiet_s=0.0))
         return opened[-1]
 
     yield make
@@ -52,7 +52,7 @@ async def answer(engine: Engine, weights: Weights, tokens=PROMPT) -> Finished:
 
 async def idle(engine: Engine) -> dict:
     """The status when nothing is left to do."""
-    while any((status := await engine.status())["queue"].values()):
+    while any((status := await engine.status())["queue"].values()) or status["forms_to_measure"]:
         await asyncio.sleep(0.002)
     return status
 

@@ -12,7 +12,7 @@ from flex_assist.config import EngineSettings
 from flex_assist.engine import generation
 from flex_assist.engine.context import Context
 from flex_assist.engine.interrupt import Interrupt
-from flex_assist.engine.llama import Model
+from flex_assist.engine.llama import Model, native
 from flex_assist.engine.pool import Pool
 from flex_assist.engine.protocol import Finished, GenerateRequest, Weights
 
@@ -185,4 +185,39 @@ def test_a_restart_knows_the_last_documents(
     replaced = ask(pool, requests[0])
     assert replaced.reused_tokens == 0
     assert replaced.text == first[2].text
+    pool.close()
+
+
+def test_a_context_that_finds_no_memory_takes_that_of_idle_ones(
+    model: Path, weights: list[Weights], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU with room for one: the others go, and their prompts come back."""
+    pool, opened = Pool(SETTINGS), []
+    encoder = Model.load(model, vocab_only=True)
+    prompt = tuple(encoder.tokenize(TEXTS["a.py"]))
+    encoder.close()
+    real, close = native.llama_init_from_model, Context.close
+
+    def scarce(*given: object) -> object:
+        return None if opened else real(*given)
+
+    def keep_count(context: Context, *given: object) -> None:
+        plain(context, *given)
+        opened.append(context)
+
+    def closed(context: Context) -> None:
+        close(context)
+        opened.remove(context)
+
+    plain = Context.__init__
+    monkeypatch.setattr(native, "llama_init_from_model", scarce)
+    monkeypatch.setattr(Context, "__init__", keep_count)
+    monkeypatch.setattr(Context, "close", closed)
+    found = []
+    for one in (*weights, *weights):
+        request = GenerateRequest(weights=one, tokens=prompt, max_tokens=4, document="a.py")
+        found.append(ask(pool, request))
+        assert len(opened) == 1
+    assert [one.reused_tokens for one in found] == [0, 0, len(prompt) - 1, len(prompt) - 1]
+    assert found[0].text == found[2].text
     pool.close()

@@ -127,6 +127,11 @@ async def test_an_adapter_that_is_not_there_is_never_answered_by_another(
     assert (found.text, found.form) == (here.text, "adapter")
     assert "has no adapter 'rust'" in found.served
     assert "has no adapter 'rust'" in found.warning
+    await falling.warm(rust)
+    # What another adapter is missing is no reason to leave the server alone.
+    _, base_there = await answer(falling, replace(request, weights=Weights(model=base)))
+    assert base_there.form == "remote"
+    assert not base_there.warning
 
 
 async def test_stop_texts(

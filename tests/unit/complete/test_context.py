@@ -1,12 +1,17 @@
 """Pieces of other files stay while somebody types on, as long as they fit."""
 
+import asyncio
+import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from flex_assist.complete import context
+from flex_assist.complete import context, freshness
 from flex_assist.complete.context import RepositoryContext
+from flex_assist.complete.edits import EditedSpan
+from flex_assist.complete.freshness import Freshness
 from flex_assist.config import Settings
 from flex_assist.language import BY_NAME
 from flex_assist.prompt.retrieval import Chunk, RepositoryIndex
@@ -98,3 +103,113 @@ async def test_only_the_places_used_last_are_held(
     lines += ["beta beta_1 beta_2 gamma"]
     assert await ask(repository, lines) != first
     assert await ask(repository, lines, "c.py") == first
+
+
+def write(root: Path, **texts: str) -> None:
+    for name, text in texts.items():
+        (root / f"{name}.py").write_text(text)
+
+
+def repeated(name: str) -> str:
+    return "".join(f"{name}_{number} = {name}({number})\n" for number in range(9))
+
+
+@pytest.fixture
+async def real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RepositoryContext:
+    """Over real files, looked at again whenever somebody asks."""
+    monkeypatch.setattr(freshness, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(freshness, "SHARE", 1e9)
+    write(tmp_path, alpha=repeated("alpha"), beta=repeated("beta"))
+    opened = RepositoryContext(tmp_path, Settings())
+    await opened.load()
+    return opened
+
+
+looked = Freshness.looked
+
+
+async def settled(repository: RepositoryContext, *given: Any, **more: Any) -> list[str]:
+    """The paths, after the files have been looked at again."""
+    for _ in range(2):
+        # The first may be one that began before.
+        await ask(repository, *given, **more)
+        assert repository._looking is not None
+        await repository._looking
+    return await ask(repository, *given, **more)
+
+
+async def test_files_that_come_change_and_go(real: RepositoryContext, tmp_path: Path) -> None:
+    lines = ["alpha beta gamma"]
+    assert set(await settled(real, lines)) == {"alpha.py", "beta.py"}
+    version = real.version
+    assert set(await settled(real, lines)) == {"alpha.py", "beta.py"}
+    assert real.version == version
+    write(tmp_path, gamma=repeated("gamma"))
+    await settled(real, lines)
+    # What is held stays while it fits; elsewhere they are looked for anew.
+    assert set(await ask(real, lines)) == {"alpha.py", "beta.py"}
+    assert "gamma.py" in await ask(real, lines, "other.py")
+    write(tmp_path, alpha=repeated("omega"))
+    assert set(await settled(real, lines)) == {"beta.py", "gamma.py"}
+    (tmp_path / "beta.py").unlink()
+    assert await settled(real, lines) == ["gamma.py"]
+
+
+def no_time_to_index(fresh: Freshness, *given: Any) -> bool:
+    looked(fresh, *given)
+    return False
+
+
+async def test_ignored_from_now_on_means_at_once(
+    real: RepositoryContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while it is too early to index again: neither it, nor what is edited in it."""
+    edited = EditedSpan(path="beta.py", first_line=1, text="beta_1 = edited")
+    lines = ["alpha beta"]
+    monkeypatch.setattr(freshness.Freshness, "looked", no_time_to_index)
+
+    async def found() -> set[str]:
+        chunks = await real.chunks("alpha beta\n", "", "own.py", PYTHON, [edited])
+        return {chunk.path for chunk in chunks}
+
+    assert await found() == {"alpha.py", "beta.py"}
+    (tmp_path / ".flexassistignore").write_text("beta.py\n")
+    assert await settled(real, lines) == ["alpha.py"]
+    assert await found() == {"alpha.py"}
+
+
+async def test_saving_what_is_typed_in_is_no_reason_to_index_again(
+    real: RepositoryContext, tmp_path: Path
+) -> None:
+    version = real.version
+    write(tmp_path, own="x = 1\n")
+    await settled(real, ["alpha beta"])
+    assert real.version == version
+    # Elsewhere it gives pieces.
+    await settled(real, ["alpha beta"], "other.py")
+    assert real.version != version
+
+
+async def test_what_was_read_before_it_was_to_be_forgotten_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, alpha=repeated("alpha"))
+    plain, begun, go_on = context.build_index, threading.Event(), threading.Event()
+
+    def slowly(*given: Any) -> RepositoryIndex:
+        found = plain(*given)
+        begun.set()
+        go_on.wait(5)
+        return found
+
+    monkeypatch.setattr(context, "build_index", slowly)
+    repository = RepositoryContext(tmp_path, Settings())
+    loading = asyncio.create_task(repository.load())
+    await asyncio.to_thread(begun.wait, 5)
+    (tmp_path / "alpha.py").unlink()
+    repository.forget()
+    go_on.set()
+    await loading
+    assert await ask(repository, ["alpha"]) == []
+    await repository.load()
+    assert await ask(repository, ["alpha"]) == []

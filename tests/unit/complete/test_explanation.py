@@ -3,15 +3,16 @@
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from flex_assist.complete import why
 from flex_assist.complete.explanation import Asked, explanation
 from flex_assist.complete.report import report, without_names, write_report
-from flex_assist.complete.request import Completion
+from flex_assist.complete.request import Completion, Source
 from flex_assist.config import ModelSettings, Settings
+from flex_assist.engine.protocol import Form
 from flex_assist.locations import below
 from flex_assist.prompt.builder import Prompt
 from flex_assist.prompt.retrieval import Chunk
@@ -64,7 +65,28 @@ def test_a_model_without_infilling_does_not_see_what_follows() -> None:
         written="x", ended_by="text", shown="x", notes=(),
     )  # fmt: skip
     told = why.lines(replace(completion("x", "x"), explanation=made))
-    assert "  the text after the cursor is not used: this model was taught no infilling" in told
+    assert (
+        "  the text after the cursor is not used: no adapter has taught the model infilling" in told
+    )
+
+
+@pytest.mark.parametrize("form", get_args(Form))
+def test_whatever_answered_is_named(form: Form) -> None:
+    told = why.lines(replace(completion("x", "x"), form=form))[0]
+    assert told.startswith("adapter: python")
+    assert ("server" in told) == (form == "remote")
+
+
+@pytest.mark.parametrize("source", ["cache", "ahead"])
+def test_what_was_known_is_not_told_as_a_call_of_nothing(source: Source) -> None:
+    known = replace(
+        completion("x", "x"), source=source, reused_tokens=0, completion_tokens=0, prompt_tokens=0
+    )
+    told = "\n".join(why.lines(known))
+    assert "prompt: 60 tokens (retrieval 20," in told
+    assert "written: 1 characters" in told
+    assert "computed before" not in told
+    assert " 0 tokens" not in told
 
 
 @pytest.mark.parametrize(

@@ -123,3 +123,48 @@ async def test_what_a_host_died_of_is_not_asked_again(tmp_path: Path) -> None:
         late = asyncio.create_task(ends_politely(found, "late"))
         assert not await poison
         assert await late
+
+
+async def silent_after_hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    hello = {"ok": True, "protocol": PROTOCOL_VERSION, "version": "1", "process": 4711}
+    await wire.read(reader)
+    writer.write(wire.frame(hello))
+    await reader.read()
+    writer.close()
+
+
+async def test_a_host_that_hangs_later_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "QUIET_S", 0.05)
+    monkeypatch.setattr(link, "HELLO_TIMEOUT_S", 0.2)
+    async with greeted(silent_after_hello, tmp_path) as found, asyncio.timeout(5):
+        with pytest.raises(link.SilentError, match="does not answer") as silent:
+            await anext(found.ask({"op": "generate"}))
+        assert silent.value.process == 4711
+        await found.wait_closed()
+        assert not found.open
+
+
+async def test_a_host_that_works_for_long_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says nothing of the request, but answers when it is asked for its status."""
+    monkeypatch.setattr(link, "QUIET_S", 0.02)
+    monkeypatch.setattr(link, "HELLO_TIMEOUT_S", 0.2)
+
+    async def works(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await wire.read(reader)
+        writer.write(wire.frame({"ok": True, "protocol": PROTOCOL_VERSION, "version": "1"}))
+        request, asked = await wire.read(reader), 0
+        while asked < 20 and (message := await wire.read(reader)) is not None:
+            assert message["op"] == "status"
+            writer.write(wire.frame({"id": message["id"], "result": {}}))
+            asked += 1
+        assert request is not None
+        writer.write(wire.frame({"id": request["id"], "result": True}))
+        await reader.read()
+        writer.close()
+
+    async with greeted(works, tmp_path) as found, asyncio.timeout(5):
+        assert (await anext(found.ask({"op": "generate"})))["result"] is True

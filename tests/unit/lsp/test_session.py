@@ -213,6 +213,40 @@ async def test_a_promotion_is_noticed(
     await settle(lambda: model.prepared == ["x", "x"])
 
 
+async def test_a_promotion_outside_of_the_open_folders_is_noticed(
+    session: Session, model: Model, locations: Locations, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A part of the repository is open, or one of its files."""
+    monkeypatch.setattr(promotion, "POLL_INTERVAL_S", 0.002)
+    root = tmp_path / "repository"
+    (root / "part").mkdir(parents=True)
+    pointer = locations.adapters / repository_id(root) / "python" / "active"
+    pointer.parent.mkdir(parents=True)
+    pointer.write_text("20260101T000000Z-0000\n")
+    (root / ".git").mkdir()
+    session.configure(None, Encoding.UTF8, [tmp_path / "elsewhere"])
+    session.start()
+    session.open((root / "part" / "x.py").as_uri(), "python", 1, "x")
+    await settle(lambda: ("repository", "python") in model.warmed)
+    await asyncio.sleep(0.05)
+    assert model.refreshed == 0
+    pointer.write_text("20260102T000000Z-0000\n")
+    await settle(lambda: model.refreshed == 1)
+    await settle(lambda: model.warmed.count(("repository", "python")) == 2)
+
+
+async def test_what_was_warmed_long_ago_is_warmed_again(session: Session, model: Model) -> None:
+    """The engine host has let go of the model since."""
+    session.configure({"engine": {"idleUnloadS": 1}}, Encoding.UTF8, [])
+    session.open("untitled:1", "python", 1, "x")
+    session.open("untitled:2", "python", 1, "x")
+    await settle(lambda: len(model.warmed) == 1)
+    await asyncio.sleep(1.1)
+    session.open("untitled:3", "python", 1, "x")
+    await settle(lambda: len(model.warmed) == 2)
+
+
 async def test_what_is_known_is_answered_at_once(session: Session, model: Model) -> None:
     session.configure({"completion": {"debounceMs": 5000}}, Encoding.UTF8, [])
     session.open("untitled:1", "python", 1, "x = ")

@@ -16,6 +16,7 @@ from flex_assist.language import BY_NAME
 from flex_assist.models.fim import FimTokens
 from flex_assist.prompt.builder import (
     BLOCK_LINES,
+    MAX_BYTES_PER_TOKEN,
     MAX_PATH_CHARACTERS,
     Outline,
     Prompt,
@@ -229,3 +230,17 @@ def test_training_asks_what_serving_asks(given: list[str], answer: str, cut: int
 def test_the_answer_tokens_hold_the_answer() -> None:
     prompt = build(plan("x = va", answer="lue + 1"))
     assert decode(prompt.tokens[-prompt.answer_tokens :]) == " value + 1"
+
+
+def test_of_a_line_as_long_as_a_file_only_the_end_is_tokenized() -> None:
+    """And typing in it seldom changes where that begins."""
+    line, settings = "x = [" + "value, " * 300_000, PromptSettings(prefix_tokens=64)
+    starts = set()
+    for typed in range(40):
+        planned = plan(line + "a" * typed, settings=settings)
+        assert sum(map(len, planned.texts())) < 5 * 64 * MAX_BYTES_PER_TOKEN
+        assert planned.blocks[-1].endswith("a" * typed)
+        prompt = build(planned, settings=settings)
+        assert dict(prompt.parts)["prefix"] > 32
+        starts.add(len(line) + typed - len(planned.blocks[-1]))
+    assert len(starts) <= 2

@@ -61,3 +61,17 @@ async def test_a_secret_far_above_the_cursor(root: Path) -> None:
     """No prompt would show the header, and without it nothing looks like a key."""
     assert await Outgoing(root).objection("app.py", KEY) == "a secret in the file (private-key)"
     assert await Outgoing(root).objection("app.py", "", KEY) == "a secret in the file (private-key)"
+
+
+async def test_a_piece_of_a_file_that_must_stay_keeps_the_prompt_here(root: Path) -> None:
+    """It was free to leave when it was indexed."""
+    outgoing = Outgoing(root)
+    others = ["app.py", "other.py"]
+    (root / "other.py").write_text("x = 1\n")
+    assert await outgoing.objection("app.py", "x", "", others) == ""
+    (root / ".gitignore").write_text("other.py\n")
+    outgoing.forget()
+    assert (
+        await outgoing.objection("app.py", "x", "", others)
+        == "of a file with a piece in the prompt: the file is ignored by git"
+    )

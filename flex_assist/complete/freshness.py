@@ -1,0 +1,76 @@
+"""Whether what is known of a repository's files still holds.
+
+Looking again costs time that somebody types in: it may take a share of the time that passes.
+"""
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from flex_assist.adapters import left_out
+from flex_assist.config import Settings
+from flex_assist.errors import DataError
+from flex_assist.locations import Locations
+from flex_assist.repository import forgotten
+from flex_assist.repository.walk import list_repository
+
+LOOK_EVERY_S: Final = 20.0
+# Of the time that passes, at most so much is spent on looking, and as much on indexing again.
+SHARE: Final = 0.02
+
+# Time of change in nanoseconds, and size.
+State = tuple[int, int]
+
+
+def files_of(root: Path, settings: Settings, locations: Locations | None) -> dict[str, State]:
+    """The files that may be read, by path; none where nobody can say which these are."""
+    found: dict[str, State] = {}
+    try:
+        gone = left_out.of(root, locations) if locations is not None else forgotten.NOTHING
+        entries = list_repository(root, submodules=settings.mining.submodules).entries
+    except DataError:
+        return found
+    for entry in entries:
+        if entry.objection is None and not gone.has_path(entry.path):
+            try:
+                status = os.stat(root / entry.path, follow_symlinks=False)
+            except OSError:
+                continue
+            found[entry.path] = (status.st_mtime_ns, status.st_size)
+    return found
+
+
+class Freshness:
+    """What was indexed, what has become of it, and when to look again. For one thread."""
+
+    def __init__(self) -> None:
+        self.gone: frozenset[str] = frozenset()
+        self._indexed: Mapping[str, State] = {}
+        self._look_due_s = self._index_due_s = 0.0
+
+    @property
+    def look_is_due(self) -> bool:
+        """Whether to look at the files again."""
+        return time.monotonic() >= self._look_due_s
+
+    def indexed(self, files: Mapping[str, State], took_s: float) -> None:
+        """These files were indexed."""
+        self.gone, self._indexed = frozenset(), files
+        now_s = time.monotonic()
+        self._look_due_s = now_s + LOOK_EVERY_S
+        self._index_due_s = now_s + took_s / SHARE
+
+    def looked(self, files: Mapping[str, State], took_s: float, path: str | None) -> bool:
+        """This is what there is now: gives whether to index it again.
+
+        Args:
+            path: The file that is typed in; it gives no pieces to itself, so that alone it is no
+                reason.
+        """
+        now_s = time.monotonic()
+        self._look_due_s = now_s + max(LOOK_EVERY_S, took_s / SHARE)
+        self.gone = frozenset(self._indexed.keys() - files.keys())
+        changed = {one for one, _ in files.items() ^ self._indexed.items()}
+        return bool(changed - {path}) and now_s >= self._index_due_s

@@ -132,6 +132,7 @@ def test_a_context_that_made_room_comes_back_with_its_prompt(
     for one in (*weights, *weights):
         request = GenerateRequest(weights=one, tokens=prompt, max_tokens=4, document="a.py")
         found.append(ask(pool, request))
+        assert len(pool.snapshot["contexts"]) == 1
     assert [one.reused_tokens for one in found] == [0, 0, len(prompt) - 1, len(prompt) - 1]
     assert found[0].text == found[2].text
     assert found[1].text == found[3].text

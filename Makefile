@@ -131,7 +131,7 @@ bars-edits: setup ## what spans edited in other files are worth to the base (5 m
 bars-host: setup ## memory, chat, cancel, kill -9 of the engine host (8 min) -> docs/bars/host.json
 	$(BIN)/python -W ignore tests/benchmarks/host.py $(BARS)
 
-bars-switch: setup ## A, B and A again against fresh contexts, 100 times (4 min) -> docs/bars/switch.json
+bars-switch: setup ## A, B and A again against fresh contexts, 100 times (12 min) -> docs/bars/switch.json
 	$(BIN)/python -W ignore tests/benchmarks/switching.py $(BARS)
 
 bars-soak: setup ## 10,000 requests to one engine host (30 min) -> docs/bars/soak.json

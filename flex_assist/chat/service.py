@@ -104,6 +104,11 @@ class ChatService:
         return name_of(self._settings.model.base)
 
     @property
+    def server(self) -> str:
+        """The host that answers in this machine's place, for people; empty where none does."""
+        return self._settings.remote.host if self._settings.remote.url else ""
+
+    @property
     def root(self) -> Path:
         """The repository."""
         return self._root

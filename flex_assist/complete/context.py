@@ -207,11 +207,16 @@ class RepositoryContext:
         assert self._root is not None
         fresh, started_s = self._fresh, time.monotonic()
         files = await asyncio.to_thread(self._files)
+        looked_s = time.monotonic() - started_s
         index = await asyncio.to_thread(build_index, self._root, self._settings, self._locations)
         if fresh is None or fresh is not self._fresh:
             # What was read is to be forgotten already.
             return
-        fresh.indexed(files, time.monotonic() - started_s)
+        withheld = fresh.gone
+        fresh.indexed(files, looked_s, time.monotonic() - started_s - looked_s)
+        if self._index is not None and self._index.says_the_same_as(index) and not withheld:
+            # What is known and under way stays right.
+            return
         self._index = index
         # What says the same as before stays where it is.
         self._keep_held(index.has)

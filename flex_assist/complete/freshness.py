@@ -6,14 +6,15 @@ Looking again costs time that somebody types in: it may take a share of the time
 import os
 import time
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final
 
+from flex_assist import language
 from flex_assist.adapters import left_out
 from flex_assist.config import Settings
 from flex_assist.errors import DataError
 from flex_assist.locations import Locations
-from flex_assist.repository import forgotten
+from flex_assist.repository import containers, forgotten
 from flex_assist.repository.walk import list_repository
 
 LOOK_EVERY_S: Final = 20.0
@@ -55,11 +56,16 @@ class Freshness:
         """Whether to look at the files again."""
         return time.monotonic() >= self._look_due_s
 
-    def indexed(self, files: Mapping[str, State], took_s: float) -> None:
-        """These files were indexed."""
+    def indexed(self, files: Mapping[str, State], looked_s: float, took_s: float) -> None:
+        """These files were indexed.
+
+        Args:
+            looked_s: What looking at them took.
+            took_s: What indexing took.
+        """
         self.gone, self._indexed = frozenset(), files
         now_s = time.monotonic()
-        self._look_due_s = now_s + LOOK_EVERY_S
+        self._look_due_s = now_s + max(LOOK_EVERY_S, looked_s / SHARE)
         self._index_due_s = now_s + took_s / SHARE
 
     def looked(self, files: Mapping[str, State], took_s: float, path: str | None) -> bool:
@@ -72,5 +78,12 @@ class Freshness:
         now_s = time.monotonic()
         self._look_due_s = now_s + max(LOOK_EVERY_S, took_s / SHARE)
         self.gone = frozenset(self._indexed.keys() - files.keys())
-        changed = {one for one, _ in files.items() ^ self._indexed.items()}
-        return bool(changed - {path}) and now_s >= self._index_due_s
+        changed = {one for one, _ in files.items() ^ self._indexed.items()} - {path}
+        return now_s >= self._index_due_s and any(map(_may_be_source, changed))
+
+
+def _may_be_source(path: str) -> bool:
+    """Whether a file may give pieces, by its name; a log does not."""
+    named = language.by_path(path) or containers.kind_of(path)
+    # A script may have no ending.
+    return named is not None or not PurePath(path).suffix

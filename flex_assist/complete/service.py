@@ -61,7 +61,9 @@ class CompletionService:
         self._root = root
         self._context = context or RepositoryContext(root, settings, locations=locations)
         self._router = router or Router(locations, root, settings.model.base)
-        self._outgoing = Outgoing(root) if settings.remote.url and root is not None else None
+        self._outgoing: Outgoing | None = None
+        if settings.remote.url and root is not None:
+            self._outgoing = Outgoing(root, submodules=settings.mining.submodules)
         self._prompter = Prompter(engine, settings, self._context)
         self._model: Path | None = None
         self._finding: asyncio.Task[Path] | None = None

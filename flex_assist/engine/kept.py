@@ -63,8 +63,8 @@ class KeptPrefixes:
             context.restore(kept)
 
     def put(self, context: "Context", weights: WeightsState) -> None:
-        """Keep what ``context`` holds of its document."""
-        if context.length < LEAST_TOKENS:
+        """Keep what ``context`` holds of its document; a chat has none and would not come back."""
+        if context.length < LEAST_TOKENS or not context.document:
             return
         self._kept.pop((weights, context.document), None)
         if (kept := context.saved(self._limit_bytes)) is not None:

@@ -19,6 +19,8 @@ _log = logging.getLogger(__name__)
 HELLO_TIMEOUT_S: Final = 5.0
 # Who waits for longer asks whether the host is still there: it answers that while it works.
 QUIET_S: Final = 3.0
+# A host that reads no more must not keep a program from ending.
+CLOSE_TIMEOUT_S: Final = 1.0
 _LOOK_EVERY_S: Final = 0.05
 
 
@@ -176,6 +178,8 @@ class Link:
         deadline_s = self.loop.time() + HELLO_TIMEOUT_S
         while self._heard == heard and self.open:
             if self.loop.time() > deadline_s:
+                # Not closed, which would wait until it has read what was written.
+                self._writer.transport.abort()
                 self._listening.cancel()
                 process = self.about.get("process")
                 raise SilentError(process if isinstance(process, int) else None)
@@ -195,8 +199,12 @@ class Link:
         await asyncio.wait([self._listening])
         # A task that was cancelled before its first step has not closed anything.
         self._writer.close()
+        closed = asyncio.ensure_future(self._writer.wait_closed())
+        await asyncio.wait([closed], timeout=CLOSE_TIMEOUT_S)
+        if not closed.done():
+            self._writer.transport.abort()
         with contextlib.suppress(OSError):
-            await self._writer.wait_closed()
+            await closed
 
     async def _listen(self) -> None:
         try:

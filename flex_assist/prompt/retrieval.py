@@ -110,6 +110,10 @@ class RepositoryIndex:
     def __len__(self) -> int:
         return len(self._chunks)
 
+    def says_the_same_as(self, other: "RepositoryIndex") -> bool:
+        """Whether both give the same pieces everywhere: they have the same lines."""
+        return self._chunks == other._chunks and self._language_of == other._language_of
+
     def has(self, chunk: Chunk) -> bool:
         """Whether these very lines are in it, as a piece or as the beginning of a definition."""
         number = self._numbers.get((chunk.path, (chunk.first_line - 1) // CHUNK_LINES))

@@ -25,10 +25,12 @@ class Outgoing:
 
     Args:
         root: The repository.
+        submodules: Whether the files of submodules belong to it.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, submodules: bool = False) -> None:
         self._root = root.resolve()
+        self._submodules = submodules
         self._listed: Mapping[str, str] = {}
         self._until_s = 0.0
         self._lock = asyncio.Lock()
@@ -43,11 +45,14 @@ class Outgoing:
         """Why a prompt must stay here, for people; empty where it may leave.
 
         Args:
-            path: Of the file; absolute, or relative to the root; None for a document without one.
+            path: Of the file; absolute, or relative to the root; None for a document without one,
+                of which nobody can say whether it belongs to the repository.
             before, after: Its text up to the cursor, and from there on.
             others: Paths of the files that the prompt has pieces of.
         """
-        if path is not None and (why := await self._of_path(path)):
+        if path is None:
+            return "the document has no file"
+        if why := await self._of_path(path):
             return why
         for other in dict.fromkeys(others):
             # It was free to leave when it was read; that may be a while ago.
@@ -81,14 +86,14 @@ class Outgoing:
         """The repository's files, and the objection to each that must not be read."""
         async with self._lock:
             if time.monotonic() >= self._until_s:
-                self._listed = await asyncio.to_thread(_list, self._root)
+                self._listed = await asyncio.to_thread(_list, self._root, self._submodules)
                 self._until_s = time.monotonic() + LISTING_AGE_S
             return self._listed
 
 
-def _list(root: Path) -> dict[str, str]:
+def _list(root: Path, submodules: bool) -> dict[str, str]:
     try:
-        entries = list_repository(root).entries
+        entries = list_repository(root, submodules=submodules).entries
     except DataError as error:
         # Nobody knows what is to be left out.
         _log.warning("files cannot be listed: %s", error)

@@ -1,12 +1,13 @@
 """An open document: an immutable snapshot, and what an edit makes of it."""
 
 import re
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from urllib.parse import unquote, urlsplit
 
-from flex_lsp.line_index import Encoding, line_starts, offset_at, position_at
+from flex_lsp.line_index import Encoding, line_starts, next_line, offset_at, position_at
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 # Each cell of a notebook is a document: the path of the notebook, and a fragment.
@@ -47,19 +48,52 @@ class Document:
 
     def edited(self, edits: Iterable[Edit], version: int, encoding: Encoding) -> "Document":
         """The document after ``edits``, each of which counts in the text that the last one left."""
-        document = self
+        editing = _Editing(self.text, self.starts)
         for edit in edits:
-            document = document._after(edit, encoding)
-        return replace(document, version=version)
+            editing.apply(edit, encoding)
+        return replace(self, version=version, text=editing.text, starts=editing.all_starts())
 
-    def _after(self, edit: Edit, encoding: Encoding) -> "Document":
+
+class _Editing:
+    """A text while edits are made in it; where its lines start is known as far as it is needed.
+
+    Replacing all of something comes as thousands of edits of one change, mostly from the end on.
+    """
+
+    def __init__(self, text: str, starts: Sequence[int]) -> None:
+        self.text = text
+        self._starts = list(starts)
+        self._complete = True
+
+    def apply(self, edit: Edit, encoding: Encoding) -> None:
+        """Make one edit."""
         text = _storable(edit.text)
-        if edit.start is not None:
-            first, last = sorted(
-                (self.offset(edit.start, encoding), self.offset(edit.end, encoding))
-            )
-            text = self.text[:first] + text + self.text[last:]
-        return replace(self, text=text, starts=line_starts(text))
+        if edit.start is None:
+            self.text, self._starts, self._complete = text, line_starts(text), True
+            return
+        ends = (self._offset(edit.start, encoding), self._offset(edit.end, encoding))
+        first, last = min(ends), max(ends)
+        self.text = self.text[:first] + text + self.text[last:]
+        # Right at the edit a line feed may have joined the carriage return before it.
+        del self._starts[max(1, bisect_left(self._starts, first)) :]
+        self._complete = False
+
+    def all_starts(self) -> list[int]:
+        """Where all lines start."""
+        if not self._complete:
+            last = self._starts[-1]
+            self._starts += [last + start for start in line_starts(self.text[last:])[1:]]
+            self._complete = True
+        return self._starts
+
+    def _offset(self, position: tuple[int, int], encoding: Encoding) -> int:
+        line = position[0]
+        while not self._complete and len(self._starts) < line + 2:
+            start = next_line(self.text, self._starts[-1])
+            self._complete = start is None
+            if start is not None:
+                self._starts.append(start)
+        return offset_at(self.text, self._starts, *position, encoding)
 
 
 def opened(uri: str, language_id: str | None, version: int, text: str) -> Document:

@@ -31,6 +31,12 @@ def line_starts(text: str) -> list[int]:
     return [0, *accumulate(lengths[:-1])]
 
 
+def next_line(text: str, start: int) -> int | None:
+    """Where the line after the one that begins at ``start`` begins; None after the last one."""
+    end = _LINE_END.search(text, start)
+    return end.end() if end is not None else None
+
+
 def offset_at(
     text: str, starts: Sequence[int], line: int, character: int, encoding: Encoding
 ) -> int:

@@ -320,11 +320,12 @@ class Session:
         if self.board.current.state == "starting":
             self.board.set(Status(state="loading", message="loading the model"))
         try:
-            await self._services.warm(root, language)
+            loaded = await self._services.warm(root, language)
         except FlexAssistError as error:
             self.board.error(str(error))
         else:
-            if self.board.current.state in ("loading", "error"):
+            # Who began it before says when it is done.
+            if loaded and self.board.current.state in ("loading", "error"):
                 self.board.ready(None, None, "")
 
     async def _warm_again(self, root: Path, language: str | None) -> None:

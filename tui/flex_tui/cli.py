@@ -21,7 +21,10 @@ def command(
         str | None, typer.Option(help="Base model: a catalogue name, or a GGUF file.")
     ] = None,
 ) -> None:
-    """Chat about a repository in the terminal. Everything stays on this machine."""
+    """Chat about a repository in the terminal.
+
+    Everything stays on this machine, unless your settings name a server for the repository.
+    """
     import asyncio
 
     try:

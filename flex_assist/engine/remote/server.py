@@ -125,6 +125,8 @@ async def same_vocabulary(
     status, found = await transport.fetch(transport.address("/tokenize", root=True), body)
     if status in _NOT_THERE:
         return None
+    if status in KEY_REFUSED:
+        raise key_refused(host, status)
     tokens = found.get("tokens") if isinstance(found, dict) else None
     if status != 200 or not isinstance(tokens, list):
         raise RemoteFault(f"{host} answers {status} when asked for the tokens of a text")

@@ -54,6 +54,9 @@ class Transport:
         ):
             async with self._response("GET" if body is None else "POST", address, body) as response:
                 text = await _start_of(response)
+        if response.status_code in KEY_REFUSED:
+            # The key may have been replaced since: read it again next time.
+            await self.close()
         try:
             return response.status_code, json.loads(text)
         except (ValueError, RecursionError):

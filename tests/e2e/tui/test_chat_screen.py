@@ -1,6 +1,8 @@
 """Asking, streaming, stopping, failing: the screen with a scripted engine."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +10,11 @@ from textual.pilot import Pilot
 from textual.widgets import Footer, Markdown
 
 from flex_assist.chat.conversations import Message
+from flex_assist.chat.service import ChatService
+from flex_assist.config import ModelSettings, Settings
 from flex_assist.errors import EngineError, ModelError
+from flex_assist.locations import Locations
+from flex_assist.remote_settings import RemoteSettings
 from flex_tui.app import ChatApp
 from flex_tui.messages import AnswerEnded, AnswerPiece
 from flex_tui.widgets.prompt import Prompt
@@ -292,3 +298,19 @@ async def test_a_click_on_the_adapter_offers_adapters(app, until: Until) -> None
         await pilot.click(AdapterLabel)
         await until(pilot, lambda: app.screen.query_one(Suggestions).display)
         assert prompt_text(app) == "/adapter "
+
+
+async def test_who_answers_is_said_before_anything_is_asked(
+    engine, session, locations: Locations, root: Path, service: ChatService
+) -> None:
+    def welcome(app: ChatApp) -> str:
+        return str(app.screen.query_one("#welcome").visual)
+
+    async with running(ChatApp(service, session)) as pilot:
+        assert "A model on this machine answers. Nothing leaves it." in welcome(pilot.app)
+    base = Settings(model=ModelSettings(base=service.base))
+    settings = replace(base, remote=RemoteSettings(url="http://[::1]:8000/v1"))
+    there = ChatService(engine, settings, locations, root)
+    async with running(ChatApp(there, session)) as pilot:
+        assert "The server [::1]:8000 answers. What you write" in welcome(pilot.app)
+        assert "Nothing leaves" not in welcome(pilot.app)

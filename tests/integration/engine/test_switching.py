@@ -14,7 +14,7 @@ from flex_assist.engine.context import Context
 from flex_assist.engine.interrupt import Interrupt
 from flex_assist.engine.llama import Model, native
 from flex_assist.engine.pool import Pool
-from flex_assist.engine.protocol import Finished, GenerateRequest, Weights
+from flex_assist.engine.protocol import Finished, GenerateRequest, Priority, Weights
 
 LAYERS, ROUNDS = 2, 100
 SETTINGS = EngineSettings(threads=1, gpu_layers=0, context_tokens=512)
@@ -221,4 +221,17 @@ def test_a_context_that_finds_no_memory_takes_that_of_idle_ones(
         assert len(opened) == 1
     assert [one.reused_tokens for one in found] == [0, 0, len(prompt) - 1, len(prompt) - 1]
     assert found[0].text == found[2].text
+    pool.close()
+
+
+def test_a_chat_takes_no_place_of_a_document(model: Path) -> None:
+    """It has none, and so nothing of it would ever be brought back."""
+    pool = Pool(SETTINGS, contexts=1)
+    tokens = tuple(range(100, 180))
+    own = GenerateRequest(weights=Weights(model=model), tokens=tokens, max_tokens=1)
+    ask(pool, dataclasses.replace(own, priority=Priority.CHAT))
+    ask(pool, dataclasses.replace(own, document="a.py"))
+    assert pool.snapshot["kept"]["documents"] == 0
+    ask(pool, dataclasses.replace(own, priority=Priority.CHAT))
+    assert pool.snapshot["kept"]["documents"] == 1
     pool.close()

@@ -28,6 +28,7 @@ class StandIn:
         behaviours: What the next requests for a completion get, the last one for ever.
         tokens: What ``/tokenize`` answers; None: there is no such path.
         others: What further paths answer.
+        key: The only one that it takes; empty: any, or none.
         hung_up: Set when a client hangs up while an answer is going on.
     """
 
@@ -37,6 +38,7 @@ class StandIn:
     others: dict[str, Any] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
     connections: int = 0
+    key: str = ""
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)
     url: str = ""
 
@@ -58,7 +60,9 @@ class StandIn:
         writer.close()
 
     async def _answer(self, asked: Asked, reader: asyncio.StreamReader, writer: Writer) -> None:
-        if asked.path == "/v1/models":
+        if self.key and asked.headers.get("authorization") != f"Bearer {self.key}":
+            await whole(401, {"message": "no"})(writer)
+        elif asked.path == "/v1/models":
             await whole(200, {"data": self.models})(writer)
         elif asked.path == "/tokenize":
             known = self.tokens is not None

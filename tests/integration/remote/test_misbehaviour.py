@@ -13,6 +13,7 @@ import pytest
 from flex_assist.engine.local import LocalEngine
 from flex_assist.engine.protocol import Finished, GenerateRequest, Piece, TextPiece, Weights
 from flex_assist.engine.remote.engine import RemoteEngine
+from flex_assist.engine.remote.patience import Patience
 from flex_assist.engine.remote.server import PROBE
 from flex_assist.errors import EngineError
 from flex_assist.remote_settings import RemoteSettings
@@ -502,3 +503,20 @@ async def test_a_short_answer_that_is_cut_or_packed_wrongly(
             await answer(engine, request_for)
     finally:
         serving.close()
+
+
+async def test_a_key_that_was_replaced_is_read_again(
+    settings: RemoteSettings, opened: Open, server: StandIn, request_for: GenerateRequest,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """Also where the list of models is what the old one was refused for."""
+    path = tmp_path / "key"
+    path.touch(mode=0o600)
+    path.write_text("old")
+    server.key = "new"
+    engine = opened(replace(settings, api_key_file=str(path)))
+    with pytest.raises(EngineError, match="refuses the API key"):
+        await answer(engine, request_for)
+    path.write_text("new")
+    engine._patience = Patience(1.0)
+    assert (await answer(engine, request_for))[0] == "urn 1"

@@ -1,7 +1,9 @@
 """Pieces of other files stay while somebody types on, as long as they fit."""
 
 import asyncio
+import os
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -182,7 +184,7 @@ async def test_saving_what_is_typed_in_is_no_reason_to_index_again(
     real: RepositoryContext, tmp_path: Path
 ) -> None:
     version = real.version
-    write(tmp_path, own="x = 1\n")
+    write(tmp_path, own=repeated("own"))
     await settled(real, ["alpha beta"])
     assert real.version == version
     # Elsewhere it gives pieces.
@@ -213,3 +215,46 @@ async def test_what_was_read_before_it_was_to_be_forgotten_is_not_used(
     assert await ask(repository, ["alpha"]) == []
     await repository.load()
     assert await ask(repository, ["alpha"]) == []
+
+
+async def test_what_gives_no_other_pieces_changes_nothing(
+    real: RepositoryContext, tmp_path: Path
+) -> None:
+    """A log that grows, a file that is saved as it was: known answers stay known."""
+    version, lines = real.version, ["alpha beta"]
+    (tmp_path / "server.log").write_text("alpha")
+    await settled(real, lines)
+    write(tmp_path, alpha=repeated("alpha"))
+    os.utime(tmp_path / "alpha.py", ns=(1, 1))
+    await settled(real, lines)
+    assert real.version == version
+    (tmp_path / "beta.py").rename(tmp_path / "later")
+    assert await settled(real, lines) == ["alpha.py"]
+    (tmp_path / "later").rename(tmp_path / "beta.py")
+    assert real.version != version
+    await settled(real, lines, "other.py")
+    assert set(await ask(real, lines, "third.py")) == {"alpha.py", "beta.py"}
+
+
+def test_looking_and_indexing_take_a_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    fresh = Freshness()
+    before, after = {"a.py": (1, 1)}, {"a.py": (2, 1)}
+
+    def due_after(seconds: float) -> bool:
+        now[0] += seconds - 0.1
+        early = fresh.look_is_due
+        now[0] += 0.2
+        return fresh.look_is_due and not early
+
+    fresh.indexed(before, 0.01, 8.0)
+    assert due_after(freshness.LOOK_EVERY_S)
+    assert not fresh.looked(after, 2.0, None)
+    assert due_after(2.0 / freshness.SHARE)
+    assert not fresh.looked(after, 0.01, None)
+    now[0] = 1000 + 8.0 / freshness.SHARE + 1
+    assert fresh.looked(after, 0.01, None)
+    assert not fresh.looked(after, 0.01, "a.py")
+    fresh.indexed(before, 3.0, 0.0)
+    assert due_after(3.0 / freshness.SHARE)

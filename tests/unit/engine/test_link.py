@@ -168,3 +168,32 @@ async def test_a_host_that_works_for_long_is_waited_for(
 
     async with greeted(works, tmp_path) as found, asyncio.timeout(5):
         assert (await anext(found.ask({"op": "generate"})))["result"] is True
+
+
+async def test_a_host_that_reads_no_more_keeps_nobody_from_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under SIGSTOP: what was written to it stays in the buffers."""
+    monkeypatch.setattr(link, "QUIET_S", 0.05)
+    monkeypatch.setattr(link, "HELLO_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(link, "CLOSE_TIMEOUT_S", 0.2)
+    over = asyncio.Event()
+
+    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await wire.read(reader)
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(wire.frame({"ok": True, "protocol": PROTOCOL_VERSION, "version": "1"}))
+        await over.wait()
+        writer.close()
+
+    message = {"op": "tokenize", "pad": "x" * 4_000_000}
+    try:
+        async with greeted(deaf, tmp_path) as found, asyncio.timeout(3):
+            with pytest.raises(link.SilentError):
+                await anext(found.ask(message))
+            await found.close()
+        async with greeted(deaf, tmp_path) as found, asyncio.timeout(3):
+            found.tell(message)
+            await found.close()
+    finally:
+        over.set()

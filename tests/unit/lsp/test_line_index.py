@@ -1,8 +1,11 @@
 """Positions and edits against an oracle that knows nothing of offsets: lists of lines of units."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flex_lsp import document as documents
+from flex_lsp import line_index
 from flex_lsp.document import Document, Edit, opened
 from flex_lsp.line_index import Encoding, line_starts, offset_at, position_at, units
 
@@ -87,12 +90,16 @@ def test_a_position_inside_of_a_character_is_its_beginning() -> None:
 def test_edits_change_what_an_editor_changes(
     text: str, encoding: Encoding, data: st.DataObject
 ) -> None:
-    document = opened("untitled:1", None, 0, text)
+    first = document = opened("untitled:1", None, 0, text)
+    edits = []
     for version in range(1, data.draw(st.integers(1, 5)) + 1):
         text, edit = _random_edit(text, encoding, data)
         document = document.edited([edit], version, encoding)
         assert (document.text, document.version) == (text, version)
         assert document.starts == line_starts(text)
+        edits.append(edit)
+    assert first.edited(edits, document.version, encoding) == document
+    assert first.starts == line_starts(first.text)
 
 
 def _random_edit(text: str, encoding: Encoding, data: st.DataObject) -> tuple[str, Edit]:
@@ -133,3 +140,25 @@ def test_half_a_surrogate_pair_becomes_something_that_can_be_encoded() -> None:
     changed = document.edited([Edit(text="\ude00", start=(0, 3), end=(0, 3))], 1, Encoding.UTF16)
     assert changed.text == "a\ufffdb\ufffd"
     changed.text.encode()
+
+
+@pytest.mark.parametrize("upwards", [True, False])
+def test_replacing_all_looks_at_the_lines_once(
+    upwards: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of edits of one change."""
+    count = 3000
+    text = "the old name\n" * count
+    opened_text = opened("untitled:1", None, 0, text)
+    looked, plain = [], line_starts
+    searched, next_one = [], line_index.next_line
+    monkeypatch.setattr(documents, "line_starts", lambda text: looked.append(1) or plain(text))
+    monkeypatch.setattr(
+        documents, "next_line", lambda *given: searched.append(1) or next_one(*given)
+    )
+    lines = range(count) if not upwards else reversed(range(count))
+    edits = [Edit(text="new", start=(line, 4), end=(line, 7)) for line in lines]
+    found = opened_text.edited(edits, 1, Encoding.UTF16)
+    assert found.text == "the new name\n" * count
+    assert len(looked) == 1
+    assert len(searched) <= 3 * count

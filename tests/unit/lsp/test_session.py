@@ -236,6 +236,27 @@ async def test_a_promotion_outside_of_the_open_folders_is_noticed(
     await settle(lambda: model.warmed.count(("repository", "python")) == 2)
 
 
+async def test_it_is_loading_until_it_is_loaded(
+    session: Session, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second file of the language has nothing to load, and yet has to wait."""
+    loaded, plain = asyncio.Event(), ModelOfRoot.warm
+
+    async def slowly(service: ModelOfRoot, language: str | None) -> None:
+        await plain(service, language)
+        await loaded.wait()
+
+    monkeypatch.setattr(ModelOfRoot, "warm", slowly)
+    session.configure(None, Encoding.UTF8, [])
+    for uri in ("untitled:1", "untitled:2"):
+        session.open(uri, "python", 1, "x")
+    await settle(lambda: len(model.warmed) == 1)
+    await asyncio.sleep(0.01)
+    assert session.board.current.state == "loading"
+    loaded.set()
+    await settle(lambda: session.board.current.state == "ready")
+
+
 async def test_what_was_warmed_long_ago_is_warmed_again(session: Session, model: Model) -> None:
     """The engine host has let go of the model since."""
     session.configure({"engine": {"idleUnloadS": 1}}, Encoding.UTF8, [])

@@ -30,7 +30,7 @@ def root(tmp_path: Path) -> Path:
     [
         ("app.py", ""),
         ("not/saved/yet.py", ""),
-        (None, ""),
+        (None, "the document has no file"),
         (".env", "the file is ignored by git"),
         ("build/made.py", "the file is ignored by git"),
         ("private/own.py", "the file is left out (ignored)"),
@@ -75,3 +75,22 @@ async def test_a_piece_of_a_file_that_must_stay_keeps_the_prompt_here(root: Path
         await outgoing.objection("app.py", "x", "", others)
         == "of a file with a piece in the prompt: the file is ignored by git"
     )
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_files_of_submodules_leave_where_they_are_learnt_from(
+    root: Path, tmp_path: Path, wanted: bool
+) -> None:
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "own.py").write_text("x = 1\n")
+    allow = ("-c", "protocol.file.allow=always", "-c", "user.name=a", "-c", "user.email=a@b.c")
+    for folder, *words in (
+        (library, "init", "-q"),
+        (library, "add", "."),
+        (library, "commit", "-qm", "one"),
+        (root, "submodule", "--quiet", "add", str(library), "lib"),
+    ):
+        subprocess.run(["git", "-C", str(folder), *allow, *words], check=True)
+    why = await Outgoing(root, submodules=wanted).objection("app.py", "x", "", ["lib/own.py"])
+    assert (why == "") == wanted

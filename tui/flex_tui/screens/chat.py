@@ -8,6 +8,7 @@ from typing import ClassVar
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Footer, Markdown
 from textual.worker import get_current_worker
@@ -29,8 +30,10 @@ from flex_tui.widgets.status_line import StatusLine
 from flex_tui.widgets.suggestions import Suggestions
 from flex_tui.widgets.transcript import Question, Reply, Transcript, caption_at_end
 
+HERE = "A model on this machine answers. Nothing leaves it."
+THERE = "The server {} answers. What you write and attach goes there; what has a secret stays."
 WELCOME = (
-    "[b $primary]FLeX-Assist[/]\n\nA model on this machine answers. Nothing leaves it.\n\n"
+    "[b $primary]FLeX-Assist[/]\n\n$who\n\n"
     "[b]@[/b] attaches a file and picks its language's adapter\n"
     "[b]/[/b] lists the commands   [b]F1[/b] shows the keys"
 )
@@ -70,7 +73,9 @@ class ChatScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         suggestions = Suggestions()
         yield StatusLine(self._service.root.name or "/", self._service.base)
-        yield Transcript(WELCOME)
+        server = self._service.server
+        who = THERE.format(server) if server else HERE
+        yield Transcript(Content.from_markup(WELCOME, who=who))
         yield suggestions
         yield Prompt(suggestions)
         yield Footer(show_command_palette=False)

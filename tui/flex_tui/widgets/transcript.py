@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Markdown, Static
 
@@ -98,7 +99,7 @@ class Reply(Vertical):
 class Transcript(VerticalScroll):
     """All questions and replies; follows the end unless one scrolls back."""
 
-    def __init__(self, welcome: str) -> None:
+    def __init__(self, welcome: Content) -> None:
         super().__init__()
         self._welcome = Static(welcome, id="welcome")
 

@@ -212,9 +212,8 @@ class RepositoryContext:
         if fresh is None or fresh is not self._fresh:
             # What was read is to be forgotten already.
             return
-        withheld = fresh.gone
         fresh.indexed(files, looked_s, time.monotonic() - started_s - looked_s)
-        if self._index is not None and self._index.says_the_same_as(index) and not withheld:
+        if self._index is not None and self._index.says_the_same_as(index):
             # What is known and under way stays right.
             return
         self._index = index

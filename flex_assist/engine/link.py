@@ -178,8 +178,6 @@ class Link:
         deadline_s = self.loop.time() + HELLO_TIMEOUT_S
         while self._heard == heard and self.open:
             if self.loop.time() > deadline_s:
-                # Not closed, which would wait until it has read what was written.
-                self._writer.transport.abort()
                 self._listening.cancel()
                 process = self.about.get("process")
                 raise SilentError(process if isinstance(process, int) else None)

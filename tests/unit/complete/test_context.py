@@ -218,12 +218,16 @@ async def test_what_was_read_before_it_was_to_be_forgotten_is_not_used(
 
 
 async def test_what_gives_no_other_pieces_changes_nothing(
-    real: RepositoryContext, tmp_path: Path
+    real: RepositoryContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A log that grows, a file that is saved as it was: known answers stay known."""
     version, lines = real.version, ["alpha beta"]
+    built: list[object] = []
+    plain = context.build_index
+    monkeypatch.setattr(context, "build_index", lambda *given: built.append(given) or plain(*given))
     (tmp_path / "server.log").write_text("alpha")
     await settled(real, lines)
+    assert built == []
     write(tmp_path, alpha=repeated("alpha"))
     os.utime(tmp_path / "alpha.py", ns=(1, 1))
     await settled(real, lines)

@@ -162,3 +162,9 @@ def test_replacing_all_looks_at_the_lines_once(
     assert found.text == "the new name\n" * count
     assert len(looked) == 1
     assert len(searched) <= 3 * count
+
+
+def test_a_line_feed_that_joins_a_carriage_return_before_it() -> None:
+    text = opened("untitled:1", None, 0, "a\rb\nc")
+    found = text.edited([Edit(text="\n", start=(1, 0), end=(1, 0))], 1, Encoding.UTF16)
+    assert (found.text, found.starts) == ("a\r\nb\nc", [0, 3, 5])

@@ -6,6 +6,7 @@ library; anything else is as good as none.
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
@@ -112,7 +113,10 @@ def remove_all(folder: Path) -> None:
 
 def _named(folder: Path) -> bytes:
     """The folder's name for itself: one that was made anew has another."""
-    with contextlib.suppress(FileExistsError), open(folder / _NAME, "xb") as file:
+    with (
+        contextlib.suppress(FileExistsError),
+        open(folder / _NAME, "xb", opener=functools.partial(os.open, mode=0o600)) as file,
+    ):
         file.write(secrets.token_hex(16).encode())
     return (folder / _NAME).read_bytes()
 

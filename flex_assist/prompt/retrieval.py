@@ -6,6 +6,7 @@ symbols near the cursor, those of imported files before others. In front they co
 give; docs/log.md has the measurement.
 """
 
+import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +20,9 @@ from numpy.typing import NDArray
 
 from flex_assist.language import BY_NAME
 from flex_assist.prompt.symbols import ImportTable, definitions
+
+# It sets its own level: editors show what a server writes as errors.
+logging.getLogger("bm25s").setLevel(logging.WARNING)
 
 CHUNK_LINES = 12
 QUERY_LINES_BEFORE = 12

@@ -321,7 +321,8 @@ class Session:
             self.board.set(Status(state="loading", message="loading the model"))
         try:
             loaded = await self._services.warm(root, language)
-        except FlexAssistError as error:
+        # OSError: the home cannot be written, or is full.
+        except (FlexAssistError, OSError) as error:
             self.board.error(str(error))
         else:
             # Who began it before says when it is done.

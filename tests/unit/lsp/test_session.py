@@ -236,6 +236,14 @@ async def test_a_promotion_outside_of_the_open_folders_is_noticed(
     await settle(lambda: model.warmed.count(("repository", "python")) == 2)
 
 
+async def test_a_home_that_cannot_be_written_is_told(session: Session, model: Model) -> None:
+    model.fault = OSError(30, "Read-only file system", "/home/a")
+    session.configure(None, Encoding.UTF8, [])
+    session.open("untitled:1", "python", 1, "x")
+    await settle(lambda: session.board.current.state == "error")
+    assert session.board.current.message == "[Errno 30] Read-only file system: '/home/a'"
+
+
 async def test_it_is_loading_until_it_is_loaded(
     session: Session, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:

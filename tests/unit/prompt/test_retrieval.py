@@ -1,5 +1,6 @@
 """Pieces of other files: which are found, and that they stay while a line is typed."""
 
+import logging
 import random
 from dataclasses import dataclass
 
@@ -255,3 +256,10 @@ def test_the_order_of_the_files_changes_nothing() -> None:
     for seed in range(5):
         mixed = random.Random(seed).sample(files, len(files))
         assert find(RepositoryIndex(mixed), before, count=6) == wanted
+
+
+def test_indexing_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """An editor shows as an error what its server writes."""
+    caplog.set_level(logging.DEBUG)
+    RepositoryIndex(FILES)
+    assert caplog.records == []

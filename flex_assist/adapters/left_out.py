@@ -9,12 +9,17 @@ from flex_assist.repository.forgotten import Forgotten
 from flex_assist.repository.walk import folders_around
 
 
-def of(root: Path, locations: Locations) -> Forgotten:
+def of(root: Path, locations: Locations | None) -> Forgotten:
     """All that no mining below ``root`` may take.
+
+    Args:
+        locations: Where it is written; None where nothing is.
 
     Raises:
         DataError: See ``forgotten.load``.
     """
+    if locations is None:
+        return forgotten.NOTHING
     found = forgotten.load(Registry(locations, root).folder)
     for folder, prefix in folders_around(root):
         known = forgotten.load(Registry(locations, folder).folder)

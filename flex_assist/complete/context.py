@@ -77,7 +77,7 @@ class RepositoryContext:
         self._root = root.resolve() if root is not None else None
         self._settings = settings
         self._index = index
-        self._fresh = Freshness() if index is None else None
+        self._fresh = Freshness()
         self._loading: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
         self._version = 0
@@ -138,17 +138,12 @@ class RepositoryContext:
         # The cursor's own line does not count: the answer is the same while it is typed.
         if self._line is None or self._line[:2] != (place, hash(above)):
             found = self._index.search(before, after, path=path, language=name, count=count)
-            found = [chunk for chunk in found if chunk.path not in self._gone]
+            found = [chunk for chunk in found if chunk.path not in self._fresh.gone]
             chosen = self._steady(place, before.count("\n"), found)
             self._line = (place, hash(above), chosen)
-        spans = (span for span in edited if span.path not in self._gone)
+        spans = (span for span in edited if span.path not in self._fresh.gone)
         known = edits.pieces(spans, self._index, path=path, language=name)
         return [*self._line[2], *itertools.islice(known, self._settings.prompt.edited_spans)]
-
-    @property
-    def _gone(self) -> frozenset[str]:
-        """Files of the index that are there no more, or are not to be read any more."""
-        return self._fresh.gone if self._fresh is not None else frozenset()
 
     def _changed(self) -> None:
         self._version += 1
@@ -174,29 +169,33 @@ class RepositoryContext:
     def _look_again(self, path: str | None) -> None:
         """In the background, now and then: are the files still what the index says?"""
         looking = self._looking is not None and not self._looking.done()
-        if self._fresh is not None and self._fresh.look_is_due and not looking:
+        if self._fresh.look_is_due and not looking:
             self._looking = asyncio.create_task(self._look(self._fresh, path))
 
     async def _look(self, fresh: Freshness, path: str | None) -> None:
-        started_s = time.monotonic()
-        files = await asyncio.to_thread(self._files)
+        files, took_s = await self._files()
         if fresh is not self._fresh:
             return
         gone = fresh.gone
-        index_again = fresh.looked(files, time.monotonic() - started_s, path)
+        index_again = fresh.looked(files, took_s, path)
         if fresh.gone != gone:
             self._keep_held(lambda chunk: chunk.path not in fresh.gone)
             self._changed()
         if index_again:
-            await self._build()
+            await self._read(fresh, files, took_s)
 
-    def _files(self) -> dict[str, freshness.State]:
+    async def _files(self) -> tuple[dict[str, freshness.State], float]:
+        """The files that may be read, and how many seconds it took to look."""
         assert self._root is not None
+        started_s = time.monotonic()
         try:
-            return freshness.files_of(self._root, self._settings, self._locations)
+            files = await asyncio.to_thread(
+                freshness.readable, self._root, self._settings, self._locations
+            )
         except OSError as error:
             _log.warning("the files of the repository cannot be listed: %s", error)
-            return {}
+            files = {}
+        return files, time.monotonic() - started_s
 
     def _keep_held(self, holds: "Callable[[Chunk], bool]") -> None:
         for place, held in list(self._held.items()):
@@ -204,15 +203,25 @@ class RepositoryContext:
                 del self._held[place]
 
     async def _build(self) -> None:
+        fresh = self._fresh
+        await self._read(fresh, *await self._files())
+
+    async def _read(
+        self, fresh: Freshness, files: dict[str, freshness.State], looked_s: float
+    ) -> None:
+        """Index the repository.
+
+        Args:
+            files: What it has, looked at before: what changes meanwhile is noticed later.
+            looked_s: What looking took.
+        """
         assert self._root is not None
-        fresh, started_s = self._fresh, time.monotonic()
-        files = await asyncio.to_thread(self._files)
-        looked_s = time.monotonic() - started_s
+        started_s = time.monotonic()
         index = await asyncio.to_thread(build_index, self._root, self._settings, self._locations)
-        if fresh is None or fresh is not self._fresh:
+        if fresh is not self._fresh:
             # What was read is to be forgotten already.
             return
-        fresh.indexed(files, looked_s, time.monotonic() - started_s - looked_s)
+        fresh.indexed(files, looked_s, time.monotonic() - started_s)
         if self._index is not None and self._index.says_the_same_as(index):
             # What is known and under way stays right.
             return
@@ -228,14 +237,10 @@ def build_index(
     """Read the repository's own source files and index them. Takes about 0.4 s a MB."""
     # Imported here: front ends start without numpy.
     from flex_assist.prompt.retrieval import RepositoryIndex
-    from flex_assist.repository import forgotten
     from flex_assist.repository.snapshot import read_documents
 
-    gone = forgotten.NOTHING
     try:
-        if locations is not None:
-            gone = left_out.of(root, locations)
-        documents = read_documents(root, settings.mining, gone)
+        documents = read_documents(root, settings.mining, left_out.of(root, locations))
     except DataError:
         documents = ()
     return RepositoryIndex(documents)

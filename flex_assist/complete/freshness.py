@@ -3,7 +3,8 @@
 Looking again costs time that somebody types in: it may take a share of the time that passes.
 """
 
-import os
+import contextlib
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path, PurePath
@@ -13,43 +14,46 @@ from flex_assist import language
 from flex_assist.adapters import left_out
 from flex_assist.config import Settings
 from flex_assist.errors import DataError
+from flex_assist.files import state
 from flex_assist.locations import Locations
-from flex_assist.repository import containers, forgotten
+from flex_assist.repository import containers
 from flex_assist.repository.walk import list_repository
 
 LOOK_EVERY_S: Final = 20.0
 # Of the time that passes, at most so much is spent on looking, and as much on indexing again.
 SHARE: Final = 0.02
 
-# Time of change in nanoseconds, and size.
-State = tuple[int, int]
+# See ``files.state``.
+State = tuple[int, int, int]
 
 
-def files_of(root: Path, settings: Settings, locations: Locations | None) -> dict[str, State]:
+def readable(root: Path, settings: Settings, locations: Locations | None) -> dict[str, State]:
     """The files that may be read, by path; none where nobody can say which these are."""
     found: dict[str, State] = {}
     try:
-        gone = left_out.of(root, locations) if locations is not None else forgotten.NOTHING
+        gone = left_out.of(root, locations)
         entries = list_repository(root, submodules=settings.mining.submodules).entries
     except DataError:
         return found
     for entry in entries:
         if entry.objection is None and not gone.has_path(entry.path):
-            try:
-                status = os.stat(root / entry.path, follow_symlinks=False)
-            except OSError:
-                continue
-            found[entry.path] = (status.st_mtime_ns, status.st_size)
+            with contextlib.suppress(OSError):
+                found[entry.path] = state(root / entry.path)
     return found
 
 
 class Freshness:
-    """What was indexed, what has become of it, and when to look again. For one thread."""
+    """What was indexed, what has become of it, and when to look again. For one thread.
+
+    Attributes:
+        gone: Files that were indexed and are there no more, or are not to be read any more.
+    """
 
     def __init__(self) -> None:
         self.gone: frozenset[str] = frozenset()
         self._indexed: Mapping[str, State] = {}
-        self._look_due_s = self._index_due_s = 0.0
+        # Where nothing was indexed, there is nothing to look after.
+        self._look_due_s = self._index_due_s = math.inf
 
     @property
     def look_is_due(self) -> bool:

@@ -81,14 +81,9 @@ class HostEngine:
         if link is None or not link.speaks_ours:
             return link.about if link is not None else None
         try:
-            async with (
-                asyncio.timeout(STOP_TIMEOUT_S),
-                contextlib.aclosing(link.ask({"op": "status"})) as answers,
-            ):
+            async with contextlib.aclosing(link.ask({"op": "status"})) as answers:
                 async for answer in answers:
                     return answer.get("result")
-        except TimeoutError as error:
-            raise SilentError(self._place.process()) from error
         except Gone:
             return None
         finally:
@@ -114,9 +109,7 @@ class HostEngine:
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 await link.wait_closed()
         except TimeoutError:
-            process = link.about.get("process")
-            number = process if isinstance(process, int) else None
-            return await asyncio.to_thread(kill_host, number)
+            return await asyncio.to_thread(kill_host, link.process)
         finally:
             await link.close()
         return True

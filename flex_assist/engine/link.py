@@ -21,7 +21,6 @@ HELLO_TIMEOUT_S: Final = 5.0
 QUIET_S: Final = 3.0
 # A host that reads no more must not keep a program from ending.
 CLOSE_TIMEOUT_S: Final = 1.0
-_LOOK_EVERY_S: Final = 0.05
 
 
 async def greet(place: Rendezvous) -> "Link | None":
@@ -105,8 +104,14 @@ class Link:
         self._politely = False
         # The request that was written last.
         self._last = 0
-        self._heard = 0
+        self._heard = asyncio.Event()
         self._listening = asyncio.create_task(self._listen())
+
+    @property
+    def process(self) -> int | None:
+        """The host's process id, if it said so."""
+        process = self.about.get("process")
+        return process if isinstance(process, int) else None
 
     @property
     def speaks_ours(self) -> bool:
@@ -173,15 +178,14 @@ class Link:
 
     async def _must_speak(self) -> None:
         """Ask a host that has been quiet whether it is still there."""
-        heard = self._heard
+        self._heard.clear()
         self.tell({"op": "status", "id": next(self._numbers)})
-        deadline_s = self.loop.time() + HELLO_TIMEOUT_S
-        while self._heard == heard and self.open:
-            if self.loop.time() > deadline_s:
-                self._listening.cancel()
-                process = self.about.get("process")
-                raise SilentError(process if isinstance(process, int) else None)
-            await asyncio.sleep(_LOOK_EVERY_S)
+        try:
+            async with asyncio.timeout(HELLO_TIMEOUT_S):
+                await self._heard.wait()
+        except TimeoutError as error:
+            self._listening.cancel()
+            raise SilentError(self.process) from error
 
     def tell(self, message: dict[str, Any]) -> None:
         """Send what has no answer."""
@@ -207,7 +211,7 @@ class Link:
     async def _listen(self) -> None:
         try:
             while (message := await wire.read(self._reader)) is not None:
-                self._heard += 1
+                self._heard.set()
                 self._politely = self._politely or bool(message.get("bye"))
                 inbox = self._inboxes.get(message.get("id", 0))
                 if inbox is not None:
@@ -216,6 +220,8 @@ class Link:
             _log.warning("the engine host cannot be understood: %s", error)
         finally:
             self._writer.close()
+            # Who waits for a sign of life finds the end in the inbox.
+            self._heard.set()
             # Nobody has what was just written, and a goodbye is lost with the connection.
             lost = isinstance(self._reader.exception(), BrokenPipeError)
             for number, inbox in self._inboxes.items():

@@ -93,14 +93,10 @@ class RemoteEngine:
                         begun = True
                         yield item
                 return
-            except Misfit as misfit:
-                # It has not what this one needs, and may have what others do.
-                why = warning = str(misfit)
             except (RemoteFault, ConfigError) as fault:
-                self._patience.failed(str(fault))
+                why, warning = str(fault), self._failed(fault)
                 if begun:
                     raise EngineError(f"{fault}, in the middle of an answer; ask again") from fault
-                why, warning = str(fault), self._patience.reason
         async with contextlib.aclosing(self._here(request, why, warning)) as answer:
             async for item in answer:
                 yield item
@@ -111,8 +107,7 @@ class RemoteEngine:
             known = await self._look(weights.model)
             self._fit(known, servers.choose(known.server, self._settings, weights))
         except (RemoteFault, ConfigError) as fault:
-            if not isinstance(fault, Misfit):
-                self._patience.failed(str(fault))
+            self._failed(fault)
             if not self._settings.fallback:
                 raise self._nowhere(str(fault)) from fault
             await self._local.warm(weights)
@@ -230,6 +225,16 @@ class RemoteEngine:
                 f"model {known.model.name!r} of this machine; set model.base to the same model"
             )
         return wanted == "tokens" or (wanted == "auto" and known.same is True)
+
+    def _failed(self, fault: FlexAssistError) -> str:
+        """Leave the server alone for a while; gives what people are to mend.
+
+        One that has not what a request needs may have what others do.
+        """
+        if isinstance(fault, Misfit):
+            return str(fault)
+        self._patience.failed(str(fault))
+        return self._patience.reason
 
     # --- here -------------------------------------------------------------------------------
 

@@ -54,9 +54,6 @@ class Transport:
         ):
             async with self._response("GET" if body is None else "POST", address, body) as response:
                 text = await _start_of(response)
-        if response.status_code in KEY_REFUSED:
-            # The key may have been replaced since: read it again next time.
-            await self.close()
         try:
             return response.status_code, json.loads(text)
         except (ValueError, RecursionError):
@@ -133,6 +130,9 @@ class Transport:
             raise self._failed(error, sent=True) from error
         finally:
             await response.aclose()
+            if response.status_code in KEY_REFUSED:
+                # The key may have been replaced since: read it again next time.
+                await self.close()
 
     async def _refused(self, response: httpx2.Response) -> RemoteFault:
         status, host = response.status_code, self._settings.host
@@ -141,8 +141,6 @@ class Transport:
         except (ValueError, RecursionError, httpx2.HTTPError):
             said = ""
         if status in KEY_REFUSED:
-            # The key may have been replaced since: read it again next time.
-            await self.close()
             return key_refused(host, status)
         text = f"{host} answers {status}" + (f": {said}" if said else "")
         return RemoteFault(text, again=status in _BUSY, after_s=_after(response))

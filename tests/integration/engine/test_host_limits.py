@@ -316,7 +316,8 @@ async def test_a_host_whose_end_nobody_notes_is_ended_too(
 async def test_the_status_of_a_host_that_hangs(
     engine: HostEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flex_assist.engine.client.STOP_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(link, "QUIET_S", 0.1)
+    monkeypatch.setattr(link, "HELLO_TIMEOUT_S", 0.3)
     process = psutil.Process((await engine.status())["process"])
     halt_before(monkeypatch, "ask", process)
     with pytest.raises(EngineError, match="does not answer"):

@@ -121,22 +121,25 @@ def test_a_document_is_kept_as_long_as_there_is_room(model: Path, weights: list[
     pool.close()
 
 
-def test_a_context_that_made_room_comes_back_with_its_prompt(
-    model: Path, weights: list[Weights]
-) -> None:
-    pool = Pool(SETTINGS, contexts=1)
-    encoder = Model.load(model, vocab_only=True)
+def asked_in_turn(pool: Pool, weights: list[Weights], check: Callable[[], bool]) -> None:
+    """Two adapters, each twice, with one document; the second time it comes from what was kept."""
+    encoder = Model.load(weights[0].model, vocab_only=True)
     prompt = tuple(encoder.tokenize(TEXTS["a.py"]))
     encoder.close()
     found = []
     for one in (*weights, *weights):
         request = GenerateRequest(weights=one, tokens=prompt, max_tokens=4, document="a.py")
         found.append(ask(pool, request))
-        assert len(pool.snapshot["contexts"]) == 1
+        assert check()
     assert [one.reused_tokens for one in found] == [0, 0, len(prompt) - 1, len(prompt) - 1]
     assert found[0].text == found[2].text
     assert found[1].text == found[3].text
     pool.close()
+
+
+def test_a_context_that_made_room_comes_back_with_its_prompt(weights: list[Weights]) -> None:
+    pool = Pool(SETTINGS, contexts=1)
+    asked_in_turn(pool, weights, lambda: len(pool.snapshot["contexts"]) == 1)
 
 
 def test_what_cannot_be_restored_is_not_there(model: Path) -> None:
@@ -190,13 +193,10 @@ def test_a_restart_knows_the_last_documents(
 
 
 def test_a_context_that_finds_no_memory_takes_that_of_idle_ones(
-    model: Path, weights: list[Weights], monkeypatch: pytest.MonkeyPatch
+    weights: list[Weights], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a GPU with room for one: the others go, and their prompts come back."""
-    pool, opened = Pool(SETTINGS), []
-    encoder = Model.load(model, vocab_only=True)
-    prompt = tuple(encoder.tokenize(TEXTS["a.py"]))
-    encoder.close()
+    opened: list[Context] = []
     real, close = native.llama_init_from_model, Context.close
 
     def scarce(*given: object) -> object:
@@ -214,14 +214,7 @@ def test_a_context_that_finds_no_memory_takes_that_of_idle_ones(
     monkeypatch.setattr(native, "llama_init_from_model", scarce)
     monkeypatch.setattr(Context, "__init__", keep_count)
     monkeypatch.setattr(Context, "close", closed)
-    found = []
-    for one in (*weights, *weights):
-        request = GenerateRequest(weights=one, tokens=prompt, max_tokens=4, document="a.py")
-        found.append(ask(pool, request))
-        assert len(opened) == 1
-    assert [one.reused_tokens for one in found] == [0, 0, len(prompt) - 1, len(prompt) - 1]
-    assert found[0].text == found[2].text
-    pool.close()
+    asked_in_turn(Pool(SETTINGS), weights, lambda: len(opened) == 1)
 
 
 def test_a_chat_takes_no_place_of_a_document(model: Path) -> None:

@@ -157,6 +157,12 @@ async def test_files_that_come_change_and_go(real: RepositoryContext, tmp_path: 
     assert await settled(real, lines) == ["gamma.py"]
 
 
+async def test_an_index_that_was_given_is_used_as_it_is(repository: RepositoryContext) -> None:
+    """Though its files are nowhere: something is measured with it."""
+    assert set(await ask(repository, ["alpha beta"])) == {"alpha.py", "beta.py"}
+    assert repository._looking is None
+
+
 def no_time_to_index(fresh: Freshness, *given: Any) -> bool:
     looked(fresh, *given)
     return False

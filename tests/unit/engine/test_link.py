@@ -197,3 +197,19 @@ async def test_a_host_that_reads_no_more_keeps_nobody_from_ending(
             await found.close()
     finally:
         over.set()
+
+
+async def test_a_host_that_ends_when_it_is_asked_whether_it_is_there_does_not_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "QUIET_S", 0.05)
+
+    async def dies(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await wire.read(reader)
+        writer.write(wire.frame({"ok": True, "protocol": PROTOCOL_VERSION, "version": "1"}))
+        for _ in ("request", "status"):
+            await wire.read(reader)
+        writer.close()
+
+    async with greeted(dies, tmp_path) as found, asyncio.timeout(2):
+        assert not await ends_politely(found, "generate")

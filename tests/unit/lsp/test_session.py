@@ -90,6 +90,14 @@ def locations(tmp_path: Path) -> Locations:
 
 
 @pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A repository."""
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
 async def session(model: Model, told: Told, locations: Locations) -> AsyncIterator[Session]:
     board = StatusBoard(told.append, told.append)
     session = Session(locations=locations, backend=model, board=board)
@@ -189,15 +197,18 @@ async def test_settings_that_change_count_at_once(session: Session, model: Model
     assert len(model.asked) == 1
 
 
-async def test_a_promotion_is_noticed(
-    session: Session, model: Model, locations: Locations, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+@pytest.fixture
+def pointer(locations: Locations, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What names the active version, looked at all the time; it is not there yet."""
     monkeypatch.setattr(promotion, "POLL_INTERVAL_S", 0.002)
-    root = tmp_path / "repository"
-    root.mkdir()
-    pointer = locations.adapters / repository_id(root) / "python" / "active"
-    pointer.parent.mkdir(parents=True)
+    path = locations.adapters / repository_id(root) / "python" / "active"
+    path.parent.mkdir(parents=True)
+    return path
+
+
+async def test_a_promotion_is_noticed(
+    session: Session, model: Model, root: Path, pointer: Path
+) -> None:
     session.configure(None, Encoding.UTF8, [root])
     session.start()
     session.open((root / "x.py").as_uri(), "python", 1, "x")
@@ -214,15 +225,10 @@ async def test_a_promotion_is_noticed(
 
 
 async def test_a_promotion_outside_of_the_open_folders_is_noticed(
-    session: Session, model: Model, locations: Locations, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    """A part of the repository is open, or one of its files."""
-    monkeypatch.setattr(promotion, "POLL_INTERVAL_S", 0.002)
-    root = tmp_path / "repository"
-    (root / "part").mkdir(parents=True)
-    pointer = locations.adapters / repository_id(root) / "python" / "active"
-    pointer.parent.mkdir(parents=True)
+    session: Session, model: Model, root: Path, pointer: Path, tmp_path: Path
+) -> None:
+    """One of the repository's files is open."""
+    (root / "part").mkdir()
     pointer.write_text("20260101T000000Z-0000\n")
     (root / ".git").mkdir()
     session.configure(None, Encoding.UTF8, [tmp_path / "elsewhere"])

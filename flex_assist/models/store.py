@@ -93,7 +93,7 @@ def serving_path(base: str, locations: Locations) -> Path:
         return model.path
     # Editors, the command line and the chat may all be first at once.
     what = f"the form of {model.name!r} that is served"
-    with exclusive(locations.models / f".{target.name}.lock", what=what, wait_s=MAKING_WAIT_S):
+    with exclusive(target.with_suffix(".lock"), what=what, wait_s=MAKING_WAIT_S):
         if not target.is_file():
             write_model(model.path, target)
     return target
